@@ -1,0 +1,1 @@
+//! Memory a PCI function can see, and the function itself.

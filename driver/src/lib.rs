@@ -1,0 +1,1 @@
+//! The io_uring ring interface on hardware DMA queues.
