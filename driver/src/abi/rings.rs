@@ -1,0 +1,323 @@
+//! The ring memory: two index pairs, two arrays of entries.
+//!
+//! ```text
+//!              program                         engine (or kernel)
+//!   SQ tail    writes, Release      ->         reads, Acquire: the entries below it are complete
+//!   SQ head    reads, Acquire       <-         writes, Release: the entries below it may be reused
+//!   CQ tail    reads, Acquire       <-         writes, Release
+//!   CQ head    writes, Release      ->         reads, Acquire
+//! ```
+//! Indices run freely over 32 bits and are masked at each access, so nothing a hostile program writes
+//! into them leads outside the arrays.
+
+#![expect(unsafe_code)] // owns every access to ring memory
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+use super::entry::{Cqe, Sqe};
+use super::op::IORING_SETUP_NO_SQARRAY;
+use super::params::Params;
+
+/// Words of a submission entry, as the straight line reads them.
+const SQE_WORDS: usize = 8;
+
+/// The mappings behind a ring: both rings in one, the submission entries in the other.
+#[derive(Debug)]
+pub(crate) struct RingMemory {
+    rings: Map,
+    sqes: Map,
+    view: RingView,
+}
+
+/// Pointers into ring memory with the masks that keep accesses inside. Copied freely by those who keep
+/// the [`RingMemory`] alive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RingView {
+    sq_head: NonNull<AtomicU32>,
+    sq_tail: NonNull<AtomicU32>,
+    sq_flags: NonNull<AtomicU32>,
+    sq_dropped: NonNull<AtomicU32>,
+    cq_head: NonNull<AtomicU32>,
+    cq_tail: NonNull<AtomicU32>,
+    cq_overflow: NonNull<AtomicU32>,
+    array: Option<NonNull<AtomicU32>>,
+    sqes: NonNull<Sqe>,
+    cqes: NonNull<Cqe>,
+    sq_mask: u32,
+    cq_mask: u32,
+}
+
+// SAFETY: ring memory is shared by design: indices are atomics, and entries are handed from one side to
+// the other by Release and Acquire on them.
+unsafe impl Send for RingMemory {}
+// SAFETY: as above.
+unsafe impl Send for RingView {}
+
+#[derive(Debug)]
+struct Map {
+    base: NonNull<libc::c_void>,
+    len: NonZeroUsize,
+}
+
+impl Map {
+    fn anonymous(len: usize) -> io::Result<Self> {
+        let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { mmap_anonymous(None, len, access, MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE) }?;
+        Ok(Self { base, len })
+    }
+
+    fn file(fd: BorrowedFd<'_>, offset: i64, len: usize) -> io::Result<Self> {
+        let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: as above.
+        let base = unsafe { mmap(None, len, access, MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE, fd, offset) }?;
+        Ok(Self { base, len })
+    }
+
+    fn at<T>(&self, offset: u32, count: usize) -> io::Result<NonNull<T>> {
+        let at = offset as usize;
+        let inside = at + count * size_of::<T>() <= self.len.get() && at.is_multiple_of(align_of::<T>());
+        if !inside {
+            return Err(io::Error::other("ring offsets outside the ring memory"));
+        }
+        // SAFETY: checked to lie inside the mapping.
+        Ok(unsafe { self.base.byte_add(at) }.cast())
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: made by `anonymous` or `file`, unmapped once; views are not used after their memory.
+        let _ = unsafe { munmap(self.base, self.len.get()) };
+    }
+}
+
+/// `IORING_OFF_SQ_RING` and `IORING_OFF_SQES`: offsets that select what to map.
+const OFF_SQ_RING: i64 = 0;
+const OFF_SQES: i64 = 0x1000_0000;
+
+impl RingMemory {
+    /// New memory laid out as `params` says, with masks and sizes filled in as the kernel does.
+    pub(crate) fn new(params: &Params) -> io::Result<Self> {
+        let memory = Self::build(params, Map::anonymous(params.rings_len())?, Map::anonymous(params.sqes_len())?)?;
+        for (offset, value) in [
+            (params.sq_off.ring_mask, params.sq_entries - 1),
+            (params.sq_off.ring_entries, params.sq_entries),
+            (params.cq_off.ring_mask, params.cq_entries - 1),
+            (params.cq_off.ring_entries, params.cq_entries),
+        ] {
+            memory.word(offset)?.store(value, Ordering::Relaxed);
+        }
+        Ok(memory)
+    }
+
+    /// The memory of a kernel ring.
+    pub(crate) fn of_kernel(ring: BorrowedFd<'_>, params: &Params) -> io::Result<Self> {
+        let rings = Map::file(ring, OFF_SQ_RING, params.rings_len())?;
+        Self::build(params, rings, Map::file(ring, OFF_SQES, params.sqes_len())?)
+    }
+
+    fn build(params: &Params, rings: Map, sqes: Map) -> io::Result<Self> {
+        let no_array = params.flags & IORING_SETUP_NO_SQARRAY != 0;
+        let array: Option<NonNull<AtomicU32>> =
+            if no_array { None } else { Some(rings.at(params.sq_off.array, params.sq_entries as usize)?) };
+        let view = RingView {
+            sq_head: rings.at(params.sq_off.head, 1)?,
+            sq_tail: rings.at(params.sq_off.tail, 1)?,
+            sq_flags: rings.at(params.sq_off.flags, 1)?,
+            sq_dropped: rings.at(params.sq_off.dropped, 1)?,
+            cq_head: rings.at(params.cq_off.head, 1)?,
+            cq_tail: rings.at(params.cq_off.tail, 1)?,
+            cq_overflow: rings.at(params.cq_off.overflow, 1)?,
+            array,
+            sqes: sqes.at(0, params.sq_entries as usize)?,
+            cqes: rings.at(params.cq_off.cqes, params.cq_entries as usize)?,
+            sq_mask: params.sq_entries - 1,
+            cq_mask: params.cq_entries - 1,
+        };
+        if let Some(array) = array {
+            // As the io-uring crate does: entry i of the array names submission entry i.
+            for i in 0..params.sq_entries {
+                // SAFETY: `rings.at` checked room for `sq_entries` words.
+                unsafe { array.add(i as usize).as_ref() }.store(i, Ordering::Relaxed);
+            }
+        }
+        Ok(Self { rings, sqes, view })
+    }
+
+    fn word(&self, offset: u32) -> io::Result<&AtomicU32> {
+        // SAFETY: inside the mapping, which lives as long as `self`; only ever accessed as an atomic.
+        self.rings.at::<AtomicU32>(offset, 1).map(|p| unsafe { p.as_ref() })
+    }
+
+    /// Good for as long as `self` lives.
+    pub(crate) fn view(&self) -> RingView {
+        self.view
+    }
+
+    /// Bytes of all mappings.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.rings.len.get() + self.sqes.len.get()
+    }
+}
+
+macro_rules! index {
+    ($get:ident, $set:ident, $field:ident, $load:ident, $store:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[inline]
+        pub(crate) fn $get(&self) -> u32 {
+            // SAFETY: inside the ring memory, which whoever holds the view keeps alive.
+            unsafe { self.$field.as_ref() }.load(Ordering::$load)
+        }
+
+        #[doc = $doc]
+        #[inline]
+        pub(crate) fn $set(&self, value: u32) {
+            // SAFETY: as above.
+            unsafe { self.$field.as_ref() }.store(value, Ordering::$store);
+        }
+    };
+}
+
+impl RingView {
+    // Each pairs with the other side's access of the table at the top of this file.
+    index!(sq_head, set_sq_head, sq_head, Acquire, Release, "First entry that has not been consumed.");
+    index!(sq_tail, set_sq_tail, sq_tail, Acquire, Release, "One past the last entry that is complete.");
+    index!(cq_head, set_cq_head, cq_head, Acquire, Release, "First completion that has not been taken.");
+    index!(cq_tail, set_cq_tail, cq_tail, Acquire, Release, "One past the last completion.");
+    index!(sq_flags, set_sq_flags, sq_flags, Acquire, Release, "`IORING_SQ_*` flags.");
+    index!(sq_dropped, set_sq_dropped, sq_dropped, Relaxed, Relaxed, "Entries dropped for a bad index.");
+    index!(cq_overflow, set_cq_overflow, cq_overflow, Relaxed, Relaxed, "Completions lost (never, with NODROP).");
+
+    pub(crate) fn sq_entries(&self) -> u32 {
+        self.sq_mask + 1
+    }
+
+    pub(crate) fn cq_entries(&self) -> u32 {
+        self.cq_mask + 1
+    }
+
+    /// Whether submission entries are named by an index array.
+    pub(crate) fn has_array(&self) -> bool {
+        self.array.is_some()
+    }
+
+    /// Program: writes the entry at `tail`, to be published by [`set_sq_tail`](Self::set_sq_tail).
+    #[inline]
+    pub(crate) fn write_sqe(&self, tail: u32, sqe: &Sqe) {
+        // SAFETY: masked into the array; between head and tail of the program's side nobody else has it.
+        unsafe { self.sqes.add((tail & self.sq_mask) as usize).write(*sqe) };
+    }
+
+    /// Engine: which entry stands at position `head`; `None` when the array names one that does not exist.
+    #[inline]
+    pub(crate) fn slot(&self, head: u32) -> Option<SqeSlot> {
+        let index = match self.array {
+            None => head & self.sq_mask,
+            Some(array) => {
+                // SAFETY: masked into the index array.
+                let index = unsafe { array.add((head & self.sq_mask) as usize).as_ref() }.load(Ordering::Relaxed);
+                if index > self.sq_mask {
+                    return None;
+                }
+                index
+            }
+        };
+        // SAFETY: at most the mask.
+        Some(SqeSlot(unsafe { self.sqes.add(index as usize) }))
+    }
+
+    /// Engine: the entry at position `head` of a ring without an index array.
+    #[inline]
+    pub(crate) fn direct_slot(&self, head: u32) -> SqeSlot {
+        // SAFETY: masked into the array.
+        SqeSlot(unsafe { self.sqes.add((head & self.sq_mask) as usize) })
+    }
+
+    /// Engine: writes the completion at `tail`, to be published by [`set_cq_tail`](Self::set_cq_tail).
+    #[inline]
+    pub(crate) fn write_cqe(&self, tail: u32, user_data: u64, res: i32, flags: u32) {
+        // SAFETY: masked into the array; above the tail only the engine writes.
+        unsafe { self.cqes.add((tail & self.cq_mask) as usize).write(Cqe { user_data, res, flags }) };
+    }
+
+    /// Program: the completion at `head`, which is below the tail.
+    #[inline]
+    pub(crate) fn read_cqe(&self, head: u32) -> Cqe {
+        // SAFETY: masked into the array; below the tail the engine does not write.
+        unsafe { self.cqes.add((head & self.cq_mask) as usize).read() }
+    }
+}
+
+/// A submission entry in ring memory, read word by word: the program may still change it, so nothing is
+/// read twice and nothing is trusted to stay.
+#[derive(Clone, Copy)]
+pub(crate) struct SqeSlot(NonNull<Sqe>);
+
+impl SqeSlot {
+    /// The `N`-th 64-bit word.
+    #[inline]
+    pub(crate) fn word<const N: usize>(self) -> u64 {
+        const { assert!(N < SQE_WORDS) };
+        // SAFETY: inside the entry; every bit pattern is a u64.
+        unsafe { self.0.cast::<u64>().add(N).read_volatile() }
+    }
+
+    /// A copy that stays as it is.
+    pub(crate) fn copy(self) -> Sqe {
+        // SAFETY: inside the entries; every bit pattern is an `Sqe`.
+        unsafe { self.0.read_volatile() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_and_sizes_stand_in_memory_as_the_kernel_writes_them() {
+        let params = Params::layout(8, 0, 0).unwrap();
+        let memory = RingMemory::new(&params).unwrap();
+        let read = |offset| memory.word(offset).unwrap().load(Ordering::Relaxed);
+        assert_eq!([read(16), read(20), read(24), read(28)], [7, 15, 8, 16]);
+        assert_eq!([read(0), read(4), read(8), read(12)], [0; 4]);
+        assert!(memory.view().has_array());
+        assert!(memory.word(1 << 20).is_err());
+    }
+
+    #[test]
+    fn entries_travel_both_ways_across_the_wrap_of_the_indices() {
+        for flags in [0, IORING_SETUP_NO_SQARRAY] {
+            let params = Params::layout(4, 0, flags).unwrap();
+            let memory = RingMemory::new(&params).unwrap();
+            let view = memory.view();
+            let start = u32::MAX - 1;
+            for i in 0..4 {
+                let at = start.wrapping_add(i);
+                view.write_sqe(at, &Sqe { user_data: u64::from(i), ..Sqe::default() });
+                let slot = view.slot(at).unwrap();
+                assert_eq!(slot.copy().user_data, u64::from(i));
+                assert_eq!(slot.word::<4>(), u64::from(i));
+                view.write_cqe(at, u64::from(i), -1, 2);
+                assert_eq!(view.read_cqe(at), Cqe { user_data: u64::from(i), res: -1, flags: 2 });
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_outside_the_entries_names_none() {
+        let params = Params::layout(4, 0, 0).unwrap();
+        let memory = RingMemory::new(&params).unwrap();
+        memory.word(params.sq_off.array).unwrap().store(4, Ordering::Relaxed);
+        assert!(memory.view().slot(0).is_none());
+        assert!(memory.view().slot(1).is_some());
+    }
+}

@@ -1,0 +1,56 @@
+//! The three system calls of io_uring.
+
+#![expect(unsafe_code)] // owns the raw system calls
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::abi::params::Params;
+
+fn answer(result: i64) -> io::Result<u32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(u32::try_from(result).unwrap_or(u32::MAX)) }
+}
+
+/// `io_uring_setup(2)`.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn setup(entries: u32, params: &mut Params) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads and writes one `struct io_uring_params`, whose layout is asserted.
+    let fd = answer(unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, &raw mut *params) })?;
+    // SAFETY: a new descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) })
+}
+
+/// `io_uring_enter(2)` without a signal mask.
+///
+/// # Safety
+/// The submission entries that it consumes name memory that stays valid until their completion.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) unsafe fn enter(ring: BorrowedFd<'_>, to_submit: u32, min_complete: u32, flags: u32) -> io::Result<u32> {
+    let sigmask = std::ptr::null::<libc::sigset_t>();
+    // SAFETY: the ring's memory is mapped for as long as the descriptor; the entries are the caller's.
+    answer(unsafe {
+        libc::syscall(libc::SYS_io_uring_enter, ring.as_raw_fd(), to_submit, min_complete, flags, sigmask, 0usize)
+    })
+}
+
+/// `io_uring_register(2)`.
+///
+/// # Safety
+/// `arg` and `nr_args` are what `opcode` takes, and memory handed over stays valid until it is
+/// unregistered.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) unsafe fn register(
+    ring: BorrowedFd<'_>,
+    opcode: u32,
+    arg: *const libc::c_void,
+    nr_args: u32,
+) -> io::Result<u32> {
+    // SAFETY: the caller's promise.
+    answer(unsafe { libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), opcode, arg, nr_args) })
+}

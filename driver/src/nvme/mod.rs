@@ -1,0 +1,37 @@
+//! The NVMe driver: a controller brought up, its queue pairs, requests made into commands.
+//!
+//! ```text
+//!   owner.rs       what may be asked of whoever owns the controller: admin commands, queue pairs, memory
+//!   controller.rs  bring-up, shutdown, health
+//!   admin.rs       the admin queue
+//!   namespace.rs   what is on the controller
+//!   rings.rs       one submission and one completion ring in DMA memory, and their doorbells
+//!   ids.rs         command identifiers and what is in flight under them
+//!   queue.rs       an I/O queue pair and everything that belongs to it
+//!   line.rs        the straight line: a plain fixed read or write, SQE to command and back
+//!   request.rs     everything else: requests of any length, alignment and memory
+//!   issue.rs       a request's next command
+//!   prp.rs         lists of pages
+//!   bounce.rs      memory for data that the device cannot reach in place
+//! ```
+
+mod admin;
+mod bounce;
+mod controller;
+mod ids;
+mod issue;
+mod line;
+mod namespace;
+mod owner;
+mod prp;
+mod queue;
+mod request;
+mod rings;
+
+pub use controller::ControllerInfo;
+pub(crate) use ids::Table;
+pub(crate) use line::LineTarget;
+pub use namespace::Namespace;
+pub(crate) use owner::{Health, Owner};
+pub(crate) use queue::{FixedBuffer, IoQueue, QueueOptions, Sink};
+pub(crate) use request::{Segment, Transfer};

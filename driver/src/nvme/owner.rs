@@ -1,0 +1,203 @@
+//! What may be asked of whoever owns a controller.
+//!
+//! A VFIO group opens once, so one process owns the controller and everyone else asks it: for admin
+//! commands, for queue identifiers, for addresses in its space, for its health. Here the owner is this
+//! process; nothing outside this file relies on that.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dmaring_dma::{AddressSpace, Transport, fork};
+
+use super::controller::{Controller, ControllerInfo};
+use super::namespace::Namespace;
+use super::rings::{CqRing, Doorbell, SqRing};
+use crate::error::Error;
+use crate::spec::command::Command;
+use crate::spec::regs::{CSTS, Csts, cq_head_doorbell, sq_tail_doorbell};
+
+/// How a controller is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Ready.
+    Good,
+    /// Stopped by us after a fatal status or a timeout; nothing in flight will be answered.
+    Stopped,
+    /// Left the bus, or is being removed.
+    Gone,
+}
+
+/// The owner of one controller.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    controller: Controller,
+    /// Which I/O queue identifiers are taken; index 0 is queue 1.
+    queues: Mutex<Vec<bool>>,
+    health: AtomicU8,
+    generation: u32,
+}
+
+/// A queue pair that the controller knows, with its interrupt vector when it has one.
+#[derive(Debug)]
+pub(super) struct QueueGrant {
+    pub(super) qid: u16,
+    pub(super) sq: SqRing,
+    pub(super) cq: CqRing,
+    pub(super) vector: Option<u16>,
+}
+
+impl Owner {
+    pub(crate) fn open(transport: Arc<dyn Transport>) -> Result<Self, Error> {
+        let controller = Controller::open(transport)?;
+        let queues = vec![false; controller.info().queue_pairs.into()];
+        let health = AtomicU8::new(Health::Good as u8);
+        Ok(Self { controller, queues: Mutex::new(queues), health, generation: fork::generation() })
+    }
+
+    pub(crate) fn info(&self) -> &ControllerInfo {
+        self.controller.info()
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.controller.transport().name()
+    }
+
+    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
+        self.controller.space()
+    }
+
+    pub(crate) fn namespaces(&self) -> Result<Vec<(u32, Result<Namespace, Error>)>, Error> {
+        self.controller.namespaces()
+    }
+
+    /// Makes a queue pair of `entries` (a power of two, cut to what the controller takes).
+    pub(super) fn create_queue(&self, entries: u32) -> Result<QueueGrant, Error> {
+        let qid = self.take_qid()?;
+        self.create_with(qid, entries).inspect_err(|_| self.return_qid(qid))
+    }
+
+    fn create_with(&self, qid: u16, entries: u32) -> Result<QueueGrant, Error> {
+        let (info, space) = (self.controller.info(), self.controller.space());
+        let transport = self.controller.transport();
+        let most = 1 << info.cap.max_queue_entries().min(1 << 15).ilog2();
+        let entries = entries.clamp(2, most);
+        let dstrd = info.cap.dstrd();
+        let doorbell = |offset| {
+            let what = format!("the doorbells of queue {qid} cannot be mapped");
+            Doorbell::new(transport, offset).ok_or_else(|| Error::NotNvme { device: self.name(), what })
+        };
+        let cq = CqRing::new(space, entries, doorbell(cq_head_doorbell(qid, dstrd))?)?;
+        let sq = SqRing::new(space, entries, doorbell(sq_tail_doorbell(qid, dstrd))?)?;
+        // Vector 0 is the admin queue's; a queue beyond the last vector has none and is polled.
+        let vector = Some(qid).filter(|qid| *qid < info.vectors);
+        self.controller.admin(Command::create_io_cq(qid, cq.entries() as u16, cq.iova(), vector))?;
+        if let Err(error) = self.controller.admin(Command::create_io_sq(qid, sq.entries() as u16, sq.iova(), qid)) {
+            self.controller.admin(Command::delete_io_cq(qid))?;
+            return Err(error);
+        }
+        Ok(QueueGrant { qid, sq, cq, vector })
+    }
+
+    /// First step of taking a queue pair down: the device stops reading submissions. Commands in flight
+    /// have been answered when this returns, or never will be.
+    pub(super) fn delete_sq(&self, qid: u16) {
+        if self.health() == Health::Good
+            && let Err(error) = self.controller.admin(Command::delete_io_sq(qid))
+        {
+            tracing::warn!(%error, qid, "cannot delete the submission queue");
+            self.stop();
+        }
+    }
+
+    /// Second step: the device stops writing completions, and the identifier is free again.
+    pub(super) fn delete_cq(&self, qid: u16) {
+        if self.health() == Health::Good
+            && let Err(error) = self.controller.admin(Command::delete_io_cq(qid))
+        {
+            tracing::warn!(%error, qid, "cannot delete the completion queue");
+            self.stop();
+        }
+        self.return_qid(qid);
+    }
+
+    /// Connects a vector to an event descriptor, or silences it.
+    pub(super) fn set_vector(&self, vector: u16, event: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+        Ok(self.controller.transport().set_vectors(vector, &[event])?)
+    }
+
+    /// What is known of the controller's health, without looking.
+    pub(crate) fn health(&self) -> Health {
+        match self.health.load(Ordering::Acquire) {
+            0 => Health::Good,
+            1 => Health::Stopped,
+            _ => Health::Gone,
+        }
+    }
+
+    /// Looks at the controller (one register read) and stops it when it reports a fatal status.
+    pub(crate) fn check_health(&self) -> Health {
+        if self.health() == Health::Good {
+            let csts = Csts(self.controller.transport().read32(CSTS));
+            if csts.is_gone() || self.controller.transport().removal_requested() {
+                tracing::error!(device = self.name(), "the device is gone");
+                self.health.store(Health::Gone as u8, Ordering::Release);
+            } else if csts.cfs() || !csts.rdy() {
+                tracing::error!(device = self.name(), ?csts, "the controller has failed");
+                self.stop();
+            }
+        }
+        self.health()
+    }
+
+    /// Stops the controller: nothing in flight will write memory any more. If it cannot be disabled it
+    /// is reset.
+    pub(crate) fn stop(&self) {
+        let stopped = self.controller.disable().or_else(|error| {
+            tracing::warn!(%error, "resetting the function instead");
+            self.controller.transport().reset().map_err(Error::from)
+        });
+        let health = match stopped {
+            Err(Error::Gone { .. }) => Health::Gone,
+            Err(error) => {
+                tracing::error!(%error, device = self.name(), "the controller cannot be stopped");
+                Health::Gone
+            }
+            Ok(()) => Health::Stopped,
+        };
+        self.health.store(health as u8, Ordering::Release);
+    }
+
+    /// Whether this is the process that opened the controller.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.generation == fork::current()
+    }
+
+    fn take_qid(&self) -> Result<u16, Error> {
+        let mut queues = self.queues();
+        let free = queues.iter().position(|taken| !taken);
+        let free = free.ok_or_else(|| Error::NoQueue { device: self.name(), queue_pairs: self.info().queue_pairs })?;
+        queues[free] = true;
+        Ok(free as u16 + 1)
+    }
+
+    fn return_qid(&self, qid: u16) {
+        self.queues()[usize::from(qid) - 1] = false;
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Vec<bool>> {
+        self.queues.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // A child of fork has copies of the descriptors; the controller stays its parent's.
+        if self.is_ours()
+            && self.health() == Health::Good
+            && let Err(error) = self.controller.shut_down()
+        {
+            tracing::warn!(%error, "shutting down");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One submission and one completion ring in DMA memory, and their doorbells.
+//!
+//! Publish: the entry's words, a Release fence, the doorbell. Consume: the word with the phase tag by
+//! Acquire, the tag, the rest. The memory is the device's as much as ours: it is read and written by
+//! volatile and atomic accesses, never through a reference to an entry.
+
+#![expect(unsafe_code)] // owns every access to queue memory and doorbells
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use dmaring_dma::{AddressSpace, Direction, DmaError, DmaRegion, Mapping, Transport};
+
+use crate::spec::command::Command;
+use crate::spec::completion::{COMPLETION_BYTES, Completion};
+
+/// A doorbell register of the device.
+#[derive(Debug)]
+pub(super) struct Doorbell {
+    register: NonNull<u32>,
+    /// Keeps the register mapped.
+    _transport: Arc<dyn Transport>,
+}
+
+impl Doorbell {
+    /// The doorbell at `offset` of BAR 0; `None` when that part of the BAR is not mapped.
+    pub(super) fn new(transport: &Arc<dyn Transport>, offset: u64) -> Option<Self> {
+        Some(Self { register: transport.doorbell(offset)?, _transport: Arc::clone(transport) })
+    }
+
+    /// Tells the device the new index. Everything written before is visible to it first.
+    #[inline]
+    pub(super) fn ring(&self, index: u32) {
+        // Pairs with the device's read of the queue after it sees the doorbell.
+        fence(Ordering::Release);
+        // SAFETY: mapped and aligned for as long as the transport lives, which `self` keeps alive.
+        unsafe { self.register.write_volatile(index) };
+    }
+}
+
+/// The submission ring: entries the device reads.
+#[derive(Debug)]
+pub(super) struct SqRing {
+    entries: NonNull<Command>,
+    mask: u32,
+    /// Position of the next entry; runs freely.
+    tail: u32,
+    rung: u32,
+    doorbell: Doorbell,
+    mapping: Mapping,
+}
+
+/// The completion ring: entries the device writes.
+#[derive(Debug)]
+pub(super) struct CqRing {
+    entries: NonNull<[u32; 4]>,
+    len: u32,
+    head: u32,
+    /// Phase tag that a new entry carries, in bit 16 as it stands in the last word.
+    phase: u32,
+    rung: u32,
+    doorbell: Doorbell,
+    mapping: Mapping,
+}
+
+// SAFETY: a ring is used by one thread at a time (methods that change it take `&mut self`); its pointers
+// lead into a mapping that it owns.
+unsafe impl Send for SqRing {}
+// SAFETY: as above.
+unsafe impl Send for CqRing {}
+
+/// Bit 16 of the last word of a completion.
+const PHASE: u32 = 1 << 16;
+
+impl SqRing {
+    /// A ring of `entries` (a power of two) in new memory.
+    pub(super) fn new(space: &Arc<AddressSpace>, entries: u32, doorbell: Doorbell) -> Result<Self, DmaError> {
+        let region = Arc::new(DmaRegion::new(entries as usize * size_of::<Command>())?);
+        let base = region.as_ptr().cast();
+        let mapping = space.map(region, Direction::Both)?;
+        Ok(Self { entries: base, mask: entries - 1, tail: 0, rung: 0, doorbell, mapping })
+    }
+
+    /// Where the device sees it.
+    pub(super) fn iova(&self) -> u64 {
+        self.mapping.iova().get()
+    }
+
+    pub(super) fn entries(&self) -> u32 {
+        self.mask + 1
+    }
+
+    pub(super) fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    #[inline]
+    pub(super) fn set_tail(&mut self, tail: u32) {
+        self.tail = tail;
+    }
+
+    /// A pointer-sized handle that writes entries without borrowing the ring.
+    #[inline]
+    pub(super) fn slots(&self) -> SqSlots {
+        SqSlots { entries: self.entries, mask: self.mask }
+    }
+
+    /// Writes a whole command at the tail.
+    pub(super) fn push(&mut self, command: &Command) {
+        // SAFETY: masked into the ring; at the tail the device does not read yet.
+        unsafe { self.entries.add((self.tail & self.mask) as usize).write_volatile(*command) };
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Rings the doorbell if anything was written since the last time; once a batch.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        if self.tail != self.rung {
+            self.rung = self.tail;
+            self.doorbell.ring(self.tail & self.mask);
+        }
+    }
+}
+
+/// Writes read and write commands into the slots of a submission ring.
+#[derive(Clone, Copy)]
+pub(super) struct SqSlots {
+    entries: NonNull<Command>,
+    mask: u32,
+}
+
+impl SqSlots {
+    /// Writes what differs between two reads or writes of a ring: opcode, identifier and namespace (the
+    /// first two words), the data pointer, the first block, and dword 12. The words in between are zero
+    /// since the ring was made, and whoever writes others puts the zeroes back.
+    #[inline]
+    pub(super) fn write_transfer(self, tail: u32, head: u64, prp: [u64; 2], slba: u64, cdw12: u32) {
+        // SAFETY: masked into the ring, whose memory outlives this handle (it is made and used inside one
+        // call on the queue); 8-byte words at multiples of 8 of a 64-byte entry.
+        unsafe {
+            let words = self.entries.add((tail & self.mask) as usize).cast::<u64>();
+            words.write_volatile(head);
+            words.add(3).write_volatile(prp[0]);
+            words.add(4).write_volatile(prp[1]);
+            words.add(5).write_volatile(slba);
+            words.add(6).write_volatile(u64::from(cdw12));
+        }
+    }
+}
+
+impl CqRing {
+    /// A ring of `len` entries (a power of two) in new, zeroed memory: the first pass has phase 1.
+    pub(super) fn new(space: &Arc<AddressSpace>, len: u32, doorbell: Doorbell) -> Result<Self, DmaError> {
+        let region = Arc::new(DmaRegion::new(len as usize * COMPLETION_BYTES)?);
+        let base = region.as_ptr().cast();
+        let mapping = space.map(region, Direction::Both)?;
+        Ok(Self { entries: base, len, head: 0, phase: PHASE, rung: 0, doorbell, mapping })
+    }
+
+    /// Where the device sees it.
+    pub(super) fn iova(&self) -> u64 {
+        self.mapping.iova().get()
+    }
+
+    pub(super) fn entries(&self) -> u32 {
+        self.len
+    }
+
+    /// Position and phase, for a loop that keeps them in registers.
+    #[inline]
+    pub(super) fn cursor(&self) -> CqCursor {
+        CqCursor { entries: self.entries, len: self.len, head: self.head, phase: self.phase }
+    }
+
+    #[inline]
+    pub(super) fn set_cursor(&mut self, cursor: CqCursor) {
+        self.head = cursor.head;
+        self.phase = cursor.phase;
+    }
+
+    /// Gives the consumed entries back to the device; once a batch, and never for nothing.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        if self.head != self.rung {
+            self.rung = self.head;
+            self.doorbell.ring(self.head);
+        }
+    }
+
+    /// The next completion, if there is one.
+    pub(super) fn pop(&mut self) -> Option<Completion> {
+        let mut cursor = self.cursor();
+        cursor.peek()?;
+        let completion = cursor.copy();
+        cursor.advance();
+        self.set_cursor(cursor);
+        Some(completion)
+    }
+}
+
+/// A place in a completion ring.
+#[derive(Clone, Copy)]
+pub(super) struct CqCursor {
+    entries: NonNull<[u32; 4]>,
+    len: u32,
+    head: u32,
+    phase: u32,
+}
+
+impl CqCursor {
+    /// The last word of the entry here (command identifier, phase, status) if the device has written it.
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u32> {
+        // SAFETY: `head` is below `len`; the fourth word of the entry is aligned and only ever accessed
+        // atomically here.
+        let word = unsafe { AtomicU32::from_ptr(self.entries.add(self.head as usize).cast::<u32>().add(3).as_ptr()) };
+        // Acquire: the rest of the entry, and the data, are read after the tag was seen.
+        let word = word.load(Ordering::Acquire);
+        (word & PHASE == self.phase).then_some(word)
+    }
+
+    /// Copies the entry that [`peek`](Self::peek) has seen.
+    pub(super) fn copy(&self) -> Completion {
+        // SAFETY: `head` is below `len`; every bit pattern is four words.
+        Completion::decode(unsafe { self.entries.add(self.head as usize).read_volatile() })
+    }
+
+    /// To the next entry; the expected phase flips at the wrap only.
+    #[inline]
+    pub(super) fn advance(&mut self) {
+        self.head += 1;
+        if self.head == self.len {
+            self.head = 0;
+            self.phase ^= PHASE;
+        }
+    }
+}
