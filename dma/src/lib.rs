@@ -1,1 +1,3 @@
 //! Memory a PCI function can see, and the function itself.
+
+pub mod pci;
