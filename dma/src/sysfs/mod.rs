@@ -21,6 +21,7 @@
 //! plain files. Kernel documentation: `Documentation/ABI/testing/sysfs-bus-pci`,
 //! `Documentation/driver-api/vfio.rst`.
 
+mod bind;
 mod block;
 mod error;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod guard_tables;
 mod process;
 mod tree;
 
+pub use bind::{BindOptions, Bound, Unbound};
 pub use error::SysfsError;
 pub use function::{BlockDevice, PciFunction};
 pub use group::{Group, GroupMember};
