@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use vm_memory::bitmap::BitmapSlice;
-use vm_memory::{Bytes, VolatileMemory, VolatileSlice};
+use vm_memory::{Bytes, VolatileSlice};
 
 use crate::{DmaError, DmaRegion};
 
@@ -31,7 +31,7 @@ struct Block {
     shift: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Blocks {
     regions: Vec<Arc<DmaRegion>>,
     /// How much of the last region has been carved.
@@ -39,6 +39,18 @@ struct Blocks {
     free: [Vec<Block>; 64],
     parked: Vec<Block>,
     live: usize,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            regions: Vec::new(),
+            carved: 0,
+            free: std::array::from_fn(|_| Vec::new()),
+            parked: Vec::new(),
+            live: 0,
+        }
+    }
 }
 
 /// How much a pool holds.

@@ -13,7 +13,7 @@ use vfio_bindings::bindings::vfio::{VFIO_GROUP_FLAGS_VIABLE, vfio_group_status};
 use super::ioctl;
 use crate::DmaError;
 use crate::pci::PciAddress;
-use crate::sysfs::Sysfs;
+use crate::sysfs::{Process, Sysfs};
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -32,10 +32,10 @@ impl Group {
             return Err(DmaError::NotBound { address, driver: driver.unwrap_or("no driver").to_owned() });
         }
         let group = sysfs.group(address)?;
-        let path = std::path::PathBuf::from(format!("/dev/vfio/{}", group.id));
+        let path = group.node();
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|source| {
             if source.raw_os_error() == Some(libc::EBUSY) {
-                DmaError::Busy { address, holder: holder(sysfs, group.id) }
+                DmaError::Busy { address, holder: holder(sysfs, group.number) }
             } else {
                 DmaError::Open { path, source }
             }
@@ -45,9 +45,9 @@ impl Group {
         unsafe { ioctl::group_get_status(file.as_raw_fd(), &raw mut status) }
             .map_err(|e| DmaError::Vfio { call: "VFIO_GROUP_GET_STATUS", source: e.into() })?;
         if status.flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
-            let blockers: Vec<String> = group.blockers().map(|m| m.to_string()).collect();
-            let blockers = if blockers.is_empty() { "some function of it has another driver".into() } else { blockers.join(", ") };
-            return Err(DmaError::GroupNotViable { address, group: group.id, blockers });
+            group.check_viable()?;
+            let blockers = "a driver of the kernel has one of its functions".to_owned();
+            return Err(DmaError::GroupNotViable { address, group: group.number, blockers });
         }
         Ok(Self { file, address })
     }
@@ -69,7 +69,7 @@ impl Group {
             Ok(fd) => Ok(unsafe { File::from_raw_fd(fd) }),
             Err(Errno::EBUSY) => {
                 let group = sysfs.group(self.address)?;
-                Err(DmaError::Busy { address: self.address, holder: holder(sysfs, group.id) })
+                Err(DmaError::Busy { address: self.address, holder: holder(sysfs, group.number) })
             }
             Err(errno) => Err(DmaError::Vfio { call: "VFIO_GROUP_GET_DEVICE_FD", source: io::Error::from(errno) }),
         }
@@ -77,11 +77,9 @@ impl Group {
 }
 
 fn holder(sysfs: &Sysfs, group: u32) -> String {
-    let me = std::process::id() as i32;
-    let holders = sysfs.group_holders(group);
-    let names: Vec<String> = holders
-        .iter()
-        .map(|(pid, command)| if *pid == me { "this process".to_owned() } else { format!("{command} (pid {pid})") })
-        .collect();
-    if names.is_empty() { "a process of another user".into() } else { names.join(", ") }
+    let me = std::process::id();
+    let holders = sysfs.group_holders(group).unwrap_or_default();
+    let name = |p: &Process| if p.pid == me { "this process".to_owned() } else { p.to_string() };
+    let names: Vec<String> = holders.iter().map(name).collect();
+    if names.is_empty() { "a process that cannot be seen from here".into() } else { names.join(", ") }
 }
