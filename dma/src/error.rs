@@ -1,4 +1,7 @@
 //! What can go wrong below the driver, with the remedy where the user can act.
+//!
+//! Messages are whole: the operating system's reason stands in the text, where the remedy can follow
+//! it, and not behind it in a chain.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,12 +13,12 @@ use crate::pci::PciAddress;
 #[non_exhaustive]
 pub enum DmaError {
     /// Anonymous shared memory could not be had.
-    #[error("cannot allocate {len_bytes} bytes of DMA memory: {source}")]
+    #[error("cannot allocate {len_bytes} bytes of DMA memory: {reason}")]
     Allocate {
         /// What was asked for.
         len_bytes: u64,
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
     },
     /// No free extent of I/O virtual addresses is long enough.
     #[error("no {len_bytes} bytes of I/O virtual addresses are left in the ranges the IOMMU offers")]
@@ -43,14 +46,14 @@ pub enum DmaError {
     )]
     TooManyMappings,
     /// The kernel refused to map the memory for the device.
-    #[error("cannot map {len_bytes} bytes at {address:#x} for the device: {source}")]
+    #[error("cannot map {len_bytes} bytes at {address:#x} for the device: {reason}")]
     Map {
         /// Address in this process.
         address: u64,
         /// Length of the mapping.
         len_bytes: u64,
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Less was unmapped than had been mapped.
     #[error("unmapping {len_bytes} bytes at IOVA {iova:#x} removed {unmapped_bytes}")]
@@ -63,12 +66,12 @@ pub enum DmaError {
         unmapped_bytes: u64,
     },
     /// A file of the VFIO interface cannot be opened.
-    #[error("cannot open {}: {source}{}", path.display(), open_remedy(source))]
+    #[error("cannot open {}: {reason}{}", path.display(), open_remedy(reason))]
     Open {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The function is bound to a driver of the kernel, or to none.
     #[error("{address} is bound to {driver}, not to vfio-pci: `dmaring bind {address}` hands it over")]
@@ -97,21 +100,21 @@ pub enum DmaError {
         holder: String,
     },
     /// A call of the VFIO interface failed.
-    #[error("{call} failed: {source}")]
+    #[error("{call} failed: {reason}")]
     Vfio {
         /// The call and what it was for.
         call: &'static str,
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Interrupts cannot be set up, in the way an IOMMU without remapping shows.
     #[error(
-        "the kernel refused the device's interrupts ({source}): the IOMMU offers no interrupt remapping (under QEMU give \
+        "the kernel refused the device's interrupts ({reason}): the IOMMU offers no interrupt remapping (under QEMU give \
          intel-iommu intremap=on; on hardware enable it in the firmware)"
     )]
     InterruptRemapping {
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The function lacks something a driver needs.
     #[error("{address}: {what}")]
@@ -126,8 +129,8 @@ pub enum DmaError {
     Sysfs(#[from] crate::sysfs::SysfsError),
 }
 
-fn open_remedy(source: &io::Error) -> &'static str {
-    match source.raw_os_error() {
+fn open_remedy(reason: &io::Error) -> &'static str {
+    match reason.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => {
             ": run as root, or give your user the group's file (a udev rule, or chown)"
         }
@@ -147,11 +150,11 @@ impl DmaError {
             Self::GroupNotViable { .. } | Self::Busy { .. } => libc::EBUSY,
             Self::Unsupported { .. } => libc::EOPNOTSUPP,
             Self::Unmap { .. } | Self::Sysfs(_) => libc::EIO,
-            Self::Allocate { source, .. }
-            | Self::Map { source, .. }
-            | Self::Open { source, .. }
-            | Self::Vfio { source, .. }
-            | Self::InterruptRemapping { source } => source.raw_os_error().unwrap_or(libc::EIO),
+            Self::Allocate { reason, .. }
+            | Self::Map { reason, .. }
+            | Self::Open { reason, .. }
+            | Self::Vfio { reason, .. }
+            | Self::InterruptRemapping { reason } => reason.raw_os_error().unwrap_or(libc::EIO),
         }
     }
 }

@@ -40,7 +40,7 @@ impl DmaRegion {
     /// # Errors
     /// [`DmaError::Allocate`] when `len` is 0 or the memory cannot be had.
     pub fn new(len: usize) -> Result<Self, DmaError> {
-        let fail = |source| DmaError::Allocate { len_bytes: len as u64, source };
+        let fail = |reason| DmaError::Allocate { len_bytes: len as u64, reason };
         let len_pages = len
             .checked_next_multiple_of(PAGE)
             .filter(|len| *len > 0 && isize::try_from(*len).is_ok())
@@ -65,7 +65,7 @@ impl DmaRegion {
             libc::MAP_SHARED | libc::MAP_POPULATE,
         )
         .map_err(|e| match e {
-            vm_memory::mmap::MmapRegionError::Mmap(source) => source,
+            vm_memory::mmap::MmapRegionError::Mmap(reason) => reason,
             other => io::Error::other(other),
         })?;
         let base = NonNull::new(memory.as_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;

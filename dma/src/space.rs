@@ -72,7 +72,7 @@ impl AddressSpace {
         let invalid = || DmaError::Map {
             address: address.addr().get() as u64,
             len_bytes: len as u64,
-            source: std::io::Error::from_raw_os_error(libc::EFAULT),
+            reason: std::io::Error::from_raw_os_error(libc::EFAULT),
         };
         let end = address.addr().get().checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE));
         let pages = end.map(|end| end - start).filter(|pages| *pages > 0).ok_or_else(invalid)?;

@@ -65,6 +65,14 @@ pub enum Error {
         /// How many the controller grants.
         queue_pairs: u16,
     },
+    /// A queue pair cannot raise interrupts.
+    #[error("{device} cannot complete by interrupt: {what}")]
+    NoInterrupt {
+        /// Name of the device.
+        device: String,
+        /// Why not, and what to do.
+        what: String,
+    },
     /// A namespace exists but cannot be used.
     #[error("namespace {nsid} of {device} cannot be used: {what}")]
     Namespace {
@@ -73,6 +81,12 @@ pub enum Error {
         /// The namespace.
         nsid: u32,
         /// Why not.
+        what: String,
+    },
+    /// As [`Namespace`](Self::Namespace), said again when the namespace is asked for.
+    #[error("{what}")]
+    Unusable {
+        /// Which, and why not.
         what: String,
     },
     /// There is no such namespace.
@@ -102,18 +116,18 @@ pub enum Error {
         what: &'static str,
     },
     /// A kernel ring cannot be had.
-    #[error("io_uring is not available: {source}{}", io_uring_remedy(source))]
+    #[error("io_uring is not available: {reason}{}", io_uring_remedy(reason))]
     KernelRing {
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file cannot be opened for a kernel ring.
-    #[error("cannot open {name}: {source}{remedy}")]
+    #[error("cannot open {name}: {reason}{remedy}")]
     OpenFile {
         /// As given.
         name: String,
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
         /// What to do about it, or nothing.
         remedy: &'static str,
     },
@@ -129,12 +143,12 @@ pub enum Error {
     #[error("the ring belongs to the process that made it: open another one after fork")]
     Forked,
     /// A call of the operating system failed.
-    #[error("{call}: {source}")]
+    #[error("{call}: {reason}")]
     Os {
         /// The call.
         call: &'static str,
         /// The kernel's answer.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -145,8 +159,8 @@ fn list(present: &[u32]) -> String {
     present.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn io_uring_remedy(source: &io::Error) -> &'static str {
-    match source.raw_os_error() {
+fn io_uring_remedy(reason: &io::Error) -> &'static str {
+    match reason.raw_os_error() {
         Some(libc::ENOSYS) => ": this kernel has no io_uring (5.1 or newer is needed, built with CONFIG_IO_URING)",
         Some(libc::EPERM) => {
             ": it is forbidden here; see /proc/sys/kernel/io_uring_disabled, or the container's seccomp profile"
@@ -167,12 +181,12 @@ impl Error {
             Self::Timeout { .. } => libc::ETIMEDOUT,
             Self::Admin { status, .. } => status.errno(),
             Self::NoQueue { .. } => libc::EBUSY,
-            Self::Namespace { .. } | Self::Unsupported { .. } => libc::EOPNOTSUPP,
+            Self::NoInterrupt { .. } | Self::Namespace { .. } | Self::Unusable { .. } | Self::Unsupported { .. } => libc::EOPNOTSUPP,
             Self::NoNamespace { .. } => libc::ENXIO,
             Self::Name { .. } | Self::Entries { .. } => libc::EINVAL,
             Self::Forked => libc::EOWNERDEAD,
-            Self::KernelRing { source } | Self::OpenFile { source, .. } | Self::Os { source, .. } => {
-                source.raw_os_error().unwrap_or(libc::EIO)
+            Self::KernelRing { reason } | Self::OpenFile { reason, .. } | Self::Os { reason, .. } => {
+                reason.raw_os_error().unwrap_or(libc::EIO)
             }
         }
     }

@@ -29,8 +29,8 @@ pub(super) struct Container {
     granule: u64,
 }
 
-fn failed(call: &'static str, source: impl Into<io::Error>) -> DmaError {
-    DmaError::Vfio { call, source: source.into() }
+fn failed(call: &'static str, reason: impl Into<io::Error>) -> DmaError {
+    DmaError::Vfio { call, reason: reason.into() }
 }
 
 impl Container {
@@ -40,7 +40,7 @@ impl Container {
             .read(true)
             .write(true)
             .open(path)
-            .map_err(|source| DmaError::Open { path: path.into(), source })?;
+            .map_err(|reason| DmaError::Open { path: path.into(), reason })?;
         let fd = file.as_raw_fd();
         // SAFETY: takes no argument.
         let version = unsafe { ioctl::get_api_version(fd) }.map_err(|e| failed("VFIO_GET_API_VERSION", e))?;
@@ -91,7 +91,7 @@ impl Container {
             Ok(_) => Ok(()),
             Err(Errno::ENOSPC) => Err(DmaError::TooManyMappings),
             Err(Errno::ENOMEM) => Err(locked_memory(len as u64)),
-            Err(errno) => Err(DmaError::Map { address: map.vaddr, len_bytes: map.size, source: errno.into() }),
+            Err(errno) => Err(DmaError::Map { address: map.vaddr, len_bytes: map.size, reason: errno.into() }),
         }
     }
 

@@ -74,7 +74,7 @@ impl VfioDevice {
         let mut info = vfio_device_info { argsz: size_of::<vfio_device_info>() as u32, ..Default::default() };
         // SAFETY: the structure outlives the call and has the size it says.
         unsafe { ioctl::device_get_info(device.as_raw_fd(), &raw mut info) }
-            .map_err(|e| DmaError::Vfio { call: "VFIO_DEVICE_GET_INFO", source: e.into() })?;
+            .map_err(|e| DmaError::Vfio { call: "VFIO_DEVICE_GET_INFO", reason: e.into() })?;
         if info.flags & VFIO_DEVICE_FLAGS_PCI == 0 {
             return Err(DmaError::Unsupported { address, what: "not a PCI function".into() });
         }
@@ -109,7 +109,7 @@ fn region(device: &File, index: u32) -> Result<(Region, Answer), DmaError> {
     // SAFETY: the type differs from the declared one only in being the start of the same bytes.
     let call = |fd, bytes: *mut u8| unsafe { ioctl::device_get_region_info(fd, bytes.cast()) };
     let answer = Answer::ask(device.as_fd(), &fixed, call)
-        .map_err(|source| DmaError::Vfio { call: "VFIO_DEVICE_GET_REGION_INFO", source })?;
+        .map_err(|reason| DmaError::Vfio { call: "VFIO_DEVICE_GET_REGION_INFO", reason })?;
     let wide = |at| answer.u64(at).unwrap_or(0);
     let found = Region { offset: wide(offset_of!(vfio_region_info, offset)), size: wide(offset_of!(vfio_region_info, size)) };
     Ok((found, answer))
@@ -139,7 +139,7 @@ fn map_bar(address: PciAddress, device: &File) -> Result<Mmio, DmaError> {
         Some(MmioWindow::map(device, at, offset, len))
     };
     let windows: nix::Result<Vec<_>> = stretches.into_iter().filter_map(map).collect();
-    windows.map(Mmio::new).map_err(|e| DmaError::Vfio { call: "mapping BAR 0", source: e.into() })
+    windows.map(Mmio::new).map_err(|e| DmaError::Vfio { call: "mapping BAR 0", reason: e.into() })
 }
 
 /// Asks to be told when the function is wanted back. Without it removal still shows as all-ones.
@@ -159,7 +159,7 @@ impl Transport for VfioDevice {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) -> Result<(), DmaError> {
-        let failed = |source| DmaError::Vfio { call: "reading configuration space", source };
+        let failed = |reason| DmaError::Vfio { call: "reading configuration space", reason };
         if offset.saturating_add(data.len() as u64) > self.config.size {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         }
@@ -167,7 +167,7 @@ impl Transport for VfioDevice {
     }
 
     fn write_config(&self, offset: u64, data: &[u8]) -> Result<(), DmaError> {
-        let failed = |source| DmaError::Vfio { call: "writing configuration space", source };
+        let failed = |reason| DmaError::Vfio { call: "writing configuration space", reason };
         if offset.saturating_add(data.len() as u64) > self.config.size {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         }
@@ -222,7 +222,7 @@ impl Transport for VfioDevice {
         }
         // SAFETY: takes no argument.
         unsafe { ioctl::device_reset(self.device.as_raw_fd()) }
-            .map_err(|e| DmaError::Vfio { call: "VFIO_DEVICE_RESET", source: e.into() })?;
+            .map_err(|e| DmaError::Vfio { call: "VFIO_DEVICE_RESET", reason: e.into() })?;
         self.set_command(MEMORY_SPACE | BUS_MASTER | INTX_DISABLE, 0)
     }
 

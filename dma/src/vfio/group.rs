@@ -33,17 +33,17 @@ impl Group {
         }
         let group = sysfs.group(address)?;
         let path = group.node();
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|source| {
-            if source.raw_os_error() == Some(libc::EBUSY) {
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|reason| {
+            if reason.raw_os_error() == Some(libc::EBUSY) {
                 DmaError::Busy { address, holder: holder(sysfs, group.number) }
             } else {
-                DmaError::Open { path, source }
+                DmaError::Open { path, reason }
             }
         })?;
         let mut status = vfio_group_status { argsz: size_of::<vfio_group_status>() as u32, flags: 0 };
         // SAFETY: the structure outlives the call and has the size it says.
         unsafe { ioctl::group_get_status(file.as_raw_fd(), &raw mut status) }
-            .map_err(|e| DmaError::Vfio { call: "VFIO_GROUP_GET_STATUS", source: e.into() })?;
+            .map_err(|e| DmaError::Vfio { call: "VFIO_GROUP_GET_STATUS", reason: e.into() })?;
         if status.flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
             group.check_viable()?;
             let blockers = "a driver of the kernel has one of its functions".to_owned();
@@ -56,7 +56,7 @@ impl Group {
         let fd = container.as_raw_fd();
         // SAFETY: the kernel reads one descriptor number, which outlives the call.
         unsafe { ioctl::group_set_container(self.file.as_raw_fd(), &raw const fd) }
-            .map_err(|e| DmaError::Vfio { call: "VFIO_GROUP_SET_CONTAINER", source: e.into() })?;
+            .map_err(|e| DmaError::Vfio { call: "VFIO_GROUP_SET_CONTAINER", reason: e.into() })?;
         Ok(())
     }
 
@@ -71,7 +71,7 @@ impl Group {
                 let group = sysfs.group(self.address)?;
                 Err(DmaError::Busy { address: self.address, holder: holder(sysfs, group.number) })
             }
-            Err(errno) => Err(DmaError::Vfio { call: "VFIO_GROUP_GET_DEVICE_FD", source: io::Error::from(errno) }),
+            Err(errno) => Err(DmaError::Vfio { call: "VFIO_GROUP_GET_DEVICE_FD", reason: io::Error::from(errno) }),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn count(device: &File, index: u32) -> Result<u32, DmaError> {
     let mut info = vfio_irq_info { argsz: size_of::<vfio_irq_info>() as u32, flags: 0, index, count: 0 };
     // SAFETY: the structure outlives the call and has the size it says.
     unsafe { ioctl::device_get_irq_info(device.as_raw_fd(), &raw mut info) }
-        .map_err(|e| DmaError::Vfio { call: "VFIO_DEVICE_GET_IRQ_INFO", source: e.into() })?;
+        .map_err(|e| DmaError::Vfio { call: "VFIO_DEVICE_GET_IRQ_INFO", reason: e.into() })?;
     Ok(if info.flags & VFIO_IRQ_INFO_EVENTFD != 0 { info.count } else { 0 })
 }
 
@@ -42,9 +42,9 @@ pub(super) fn connect(
 ) -> Result<(), DmaError> {
     let fds = events.iter().map(|e| e.as_ref().map_or(-1, AsRawFd::as_raw_fd));
     let argument = set_argument(VFIO_IRQ_SET_DATA_EVENTFD, index, start, fds);
-    set(device, &argument).map_err(|source| match source.raw_os_error() {
-        Some(libc::EPERM | libc::ENOSPC) => DmaError::InterruptRemapping { source },
-        _ => DmaError::Vfio { call: "VFIO_DEVICE_SET_IRQS", source },
+    set(device, &argument).map_err(|reason| match reason.raw_os_error() {
+        Some(libc::EPERM | libc::ENOSPC) => DmaError::InterruptRemapping { reason },
+        _ => DmaError::Vfio { call: "VFIO_DEVICE_SET_IRQS", reason },
     })
 }
 

@@ -64,6 +64,13 @@ pub(super) struct Tracker {
     pub(super) expected: u32,
 }
 
+impl Tracker {
+    /// The user data of a transfer of the straight line.
+    pub(super) fn straight(&self) -> Option<u64> {
+        (self.res >= 0).then_some(self.user_data)
+    }
+}
+
 /// The identifiers of one queue pair.
 #[derive(Debug)]
 pub(super) struct CommandIds {

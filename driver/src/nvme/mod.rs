@@ -29,9 +29,8 @@ mod request;
 mod rings;
 
 pub use controller::ControllerInfo;
-pub(crate) use ids::Table;
 pub(crate) use line::LineTarget;
 pub use namespace::Namespace;
 pub(crate) use owner::{Health, Owner};
-pub(crate) use queue::{FixedBuffer, IoQueue, QueueOptions, Sink};
+pub(crate) use queue::{FixedBuffer, IoQueue, QueueOptions};
 pub(crate) use request::{Segment, Transfer};

@@ -35,6 +35,8 @@ pub(crate) struct Owner {
     /// Which I/O queue identifiers are taken; index 0 is queue 1.
     queues: Mutex<Vec<bool>>,
     health: AtomicU8,
+    /// Why there are no interrupts, when there are none.
+    no_interrupts: Option<String>,
     generation: u32,
 }
 
@@ -52,7 +54,13 @@ impl Owner {
         let controller = Controller::open(transport)?;
         let queues = vec![false; controller.info().queue_pairs.into()];
         let health = AtomicU8::new(Health::Good as u8);
-        Ok(Self { controller, queues: Mutex::new(queues), health, generation: fork::generation() })
+        // A queue with a vector can only be made once MSI-X is enabled; every vector is silent at first.
+        let no_interrupts = match controller.transport().vectors() {
+            0 => Some("the device has no MSI-X vectors".to_owned()),
+            _ => controller.transport().set_vectors(0, &[None]).err().map(|error| error.to_string()),
+        };
+        let generation = fork::generation();
+        Ok(Self { controller, queues: Mutex::new(queues), health, no_interrupts, generation })
     }
 
     pub(crate) fn info(&self) -> &ControllerInfo {
@@ -90,7 +98,7 @@ impl Owner {
         let cq = CqRing::new(space, entries, doorbell(cq_head_doorbell(qid, dstrd))?)?;
         let sq = SqRing::new(space, entries, doorbell(sq_tail_doorbell(qid, dstrd))?)?;
         // Vector 0 is the admin queue's; a queue beyond the last vector has none and is polled.
-        let vector = Some(qid).filter(|qid| *qid < info.vectors);
+        let vector = Some(qid).filter(|qid| *qid < info.vectors && self.no_interrupts.is_none());
         self.controller.admin(Command::create_io_cq(qid, cq.entries() as u16, cq.iova(), vector))?;
         if let Err(error) = self.controller.admin(Command::create_io_sq(qid, sq.entries() as u16, sq.iova(), qid)) {
             self.controller.admin(Command::delete_io_cq(qid))?;
@@ -119,6 +127,15 @@ impl Owner {
             self.stop();
         }
         self.return_qid(qid);
+    }
+
+    /// Why a queue without a vector has none.
+    pub(super) fn no_vector(&self) -> Error {
+        let device = self.name();
+        let what = self.no_interrupts.clone().unwrap_or_else(|| {
+            format!("its {} interrupt vectors are taken: use polling, or fewer rings", self.info().vectors)
+        });
+        Error::NoInterrupt { device, what }
     }
 
     /// Connects a vector to an event descriptor, or silences it.

@@ -113,13 +113,16 @@ impl SqRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Rings the doorbell if anything was written since the last time; once a batch.
+    /// Rings the doorbell if anything was written since the last time, once a batch. Answers how many
+    /// commands were new.
     #[inline]
-    pub(super) fn publish(&mut self) {
-        if self.tail != self.rung {
+    pub(super) fn publish(&mut self) -> u32 {
+        let new = self.tail.wrapping_sub(self.rung);
+        if new != 0 {
             self.rung = self.tail;
             self.doorbell.ring(self.tail & self.mask);
         }
+        new
     }
 }
 

@@ -22,7 +22,7 @@ pub const DOORBELLS: u64 = 0x1000;
 bitfield! {
     /// CAP, Controller Capabilities (section 3.1.3.1).
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct Cap(u64);
+    pub struct Cap(pub u64);
     impl Debug;
     /// Maximum Queue Entries Supported, 0's based: see [`Cap::max_queue_entries`].
     pub u16, mqes, _: 15, 0;
@@ -63,7 +63,7 @@ impl Cap {
 bitfield! {
     /// CC, Controller Configuration (section 3.1.3.5).
     #[derive(Clone, Copy, Default, PartialEq, Eq)]
-    pub struct Cc(u32);
+    pub struct Cc(pub u32);
     impl Debug;
     /// Enable.
     pub en, set_en: 0;
@@ -82,7 +82,7 @@ bitfield! {
 bitfield! {
     /// CSTS, Controller Status (section 3.1.3.6).
     #[derive(Clone, Copy, PartialEq, Eq)]
-    pub struct Csts(u32);
+    pub struct Csts(pub u32);
     impl Debug;
     /// Ready.
     pub rdy, _: 0;

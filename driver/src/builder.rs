@@ -1,0 +1,151 @@
+//! How a ring is made.
+
+use crate::abi::op::{IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY};
+use crate::abi::params::Params;
+use crate::device::{Device, DeviceName};
+use crate::engine::CompletionMode;
+use crate::error::Error;
+use crate::kernel::{KernelFile, KernelRing};
+use crate::nvme::QueueOptions;
+use crate::ring::{FallbackReason, Ring};
+
+/// Bounce memory of each queue pair unless told otherwise, in bytes.
+const BOUNCE_BYTES: usize = 2 << 20;
+
+/// Options of a ring. Made by [`Ring::builder`].
+#[derive(Clone, Debug)]
+pub struct RingBuilder {
+    entries: u32,
+    cq_entries: Option<u32>,
+    completion: CompletionMode,
+    fallback: bool,
+    sq_array: bool,
+    bounce_bytes: usize,
+}
+
+impl RingBuilder {
+    pub(crate) fn new(entries: u32) -> Self {
+        Self {
+            entries,
+            cq_entries: None,
+            completion: CompletionMode::default(),
+            fallback: false,
+            sq_array: false,
+            bounce_bytes: BOUNCE_BYTES,
+        }
+    }
+
+    /// How completions are awaited. Default: [`CompletionMode::Poll`]. On a kernel ring, `Poll` is
+    /// `IORING_SETUP_IOPOLL` (5.1), which needs a device with poll queues, and `Interrupt` is the
+    /// ordinary mode.
+    #[must_use]
+    pub fn completion(mut self, mode: CompletionMode) -> Self {
+        self.completion = mode;
+        self
+    }
+
+    /// Entries of the completion ring: at least those of the submission ring, rounded up to a power of
+    /// two, at most 65,536. Default: twice the submission ring. Kernel: `IORING_SETUP_CQSIZE` (5.5).
+    #[must_use]
+    pub fn cq_entries(mut self, entries: u32) -> Self {
+        self.cq_entries = Some(entries);
+        self
+    }
+
+    /// Whether a `pci:` device that cannot be had is replaced by a kernel ring on its block device, if
+    /// the kernel's driver has it. Default: false. [`Ring::fallback_reason`] says why it happened.
+    #[must_use]
+    pub fn fallback(mut self, yes: bool) -> Self {
+        self.fallback = yes;
+        self
+    }
+
+    /// Whether the submission ring has the index array of kernels before 6.6. Default: false
+    /// (`IORING_SETUP_NO_SQARRAY`), which is faster.
+    #[must_use]
+    pub fn sq_array(mut self, yes: bool) -> Self {
+        self.sq_array = yes;
+        self
+    }
+
+    /// Most memory of each queue pair for data that the device cannot reach in place, in bytes, rounded
+    /// down to pages. Default: 2 MiB. Transfers beyond it wait for each other; with 0, plain memory that
+    /// is neither registered nor from [`Ring::alloc`] is refused with `EFAULT`.
+    #[must_use]
+    pub fn bounce_limit(mut self, bytes: usize) -> Self {
+        self.bounce_bytes = bytes;
+        self
+    }
+
+    /// Opens `name` (see [`DeviceName`]) as fixed file 0 of a new ring.
+    ///
+    /// # Errors
+    /// [`Error::Name`], [`Error::Entries`], and what is in the way of the device or of a kernel ring.
+    pub fn open(self, name: &str) -> Result<Ring, Error> {
+        let params = self.params()?;
+        match name.parse()? {
+            DeviceName::Path(path) => self.open_path(&path, name, params, None),
+            DeviceName::Pci { address, nsid } => {
+                let error = match Device::open_pci(address).and_then(|device| self.open_device(&device, nsid)) {
+                    Ok(ring) => return Ok(ring),
+                    Err(error) => error,
+                };
+                if !self.fallback {
+                    return Err(error);
+                }
+                let Some(path) = crate::ring::block_device(address, nsid) else {
+                    tracing::warn!("no fallback: the kernel has no block device for namespace {nsid} of {address}");
+                    return Err(error);
+                };
+                let reason = FallbackReason::new(name, error);
+                tracing::warn!(%reason, path = %path.display(), "falling back to the kernel's io_uring");
+                self.open_path(&path, &path.display().to_string(), params, Some(reason))
+            }
+        }
+    }
+
+    /// Opens a namespace of an opened device as fixed file 0 of a new ring.
+    ///
+    /// # Errors
+    /// [`Error::NoNamespace`], [`Error::Namespace`], [`Error::NoQueue`], memory and mappings.
+    pub fn open_device(&self, device: &Device, nsid: u32) -> Result<Ring, Error> {
+        let params = self.params()?;
+        let namespace = device.namespace(nsid)?.clone();
+        let options = QueueOptions {
+            depth: params.cq_entries,
+            interrupts: self.completion == CompletionMode::Interrupt,
+            bounce_bytes: self.bounce_bytes,
+        };
+        Ring::on_device(device, namespace, params, options, self.completion)
+    }
+
+    fn open_path(
+        &self,
+        path: &std::path::Path,
+        name: &str,
+        params: Params,
+        reason: Option<FallbackReason>,
+    ) -> Result<Ring, Error> {
+        let file = KernelFile::open(path)?;
+        let iopoll = if self.completion == CompletionMode::Poll { IORING_SETUP_IOPOLL } else { 0 };
+        let flags = params.flags | iopoll;
+        let cq_entries = self.cq_entries.unwrap_or(0);
+        let kernel = KernelRing::new(file, self.entries, Params { flags, cq_entries, ..Params::default() })?;
+        Ok(Ring::on_kernel(kernel, name, self.completion, reason))
+    }
+
+    /// Sizes and offsets, checked before anything is opened.
+    fn params(&self) -> Result<Params, Error> {
+        let mut flags = 0;
+        if !self.sq_array {
+            flags |= IORING_SETUP_NO_SQARRAY;
+        }
+        if self.cq_entries.is_some() {
+            flags |= IORING_SETUP_CQSIZE;
+        }
+        Params::layout(self.entries, self.cq_entries.unwrap_or(0), flags).map_err(|_| Error::Entries {
+            entries: self.entries,
+            what: "1 to 32768 submission entries, and at least as many completion entries (to 65536), are possible",
+        })
+    }
+}

@@ -1,0 +1,175 @@
+//! The completion ring as the engine fills it, and the backlog behind it.
+//!
+//! Nothing is dropped (`IORING_FEAT_NODROP`): a completion that finds the ring full waits in the
+//! backlog, the SQ flag `CQ_OVERFLOW` says so, and the next entry into the ring that asks for events
+//! moves as many as fit. While there is a backlog everything goes behind it, so order is kept.
+
+use std::collections::VecDeque;
+
+use crate::abi::entry::Cqe;
+use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
+use crate::abi::rings::RingView;
+
+/// The engine's side of the completion ring.
+#[derive(Debug)]
+pub(crate) struct Completions {
+    rings: RingView,
+    /// One past the last completion written; published by `commit`.
+    tail: u32,
+    backlog: VecDeque<Cqe>,
+    flags: u32,
+}
+
+/// Free entries of the ring, for a loop that posts many.
+pub(crate) struct Room {
+    rings: RingView,
+    tail: u32,
+    end: u32,
+}
+
+impl Room {
+    #[inline]
+    pub(crate) fn has_any(&self) -> bool {
+        self.tail != self.end
+    }
+
+    /// Writes a completion. Only after [`has_any`](Self::has_any).
+    #[inline]
+    pub(crate) fn post(&mut self, user_data: u64, res: i32) {
+        self.rings.write_cqe(self.tail, user_data, res, 0);
+        self.tail = self.tail.wrapping_add(1);
+    }
+}
+
+impl Completions {
+    pub(crate) fn new(rings: RingView) -> Self {
+        Self { rings, tail: rings.cq_tail(), backlog: VecDeque::new(), flags: 0 }
+    }
+
+    /// The free entries, none while there is a backlog.
+    #[inline]
+    pub(crate) fn room(&self) -> Room {
+        // A head beyond the tail is a program's mistake: it gains no more than the ring has.
+        let used = self.tail.wrapping_sub(self.rings.cq_head()).min(self.rings.cq_entries());
+        let free = if self.backlog.is_empty() { self.rings.cq_entries() - used } else { 0 };
+        Room { rings: self.rings, tail: self.tail, end: self.tail.wrapping_add(free) }
+    }
+
+    /// Publishes what was posted into `room`.
+    #[inline]
+    pub(crate) fn commit(&mut self, room: Room) {
+        if room.tail != self.tail {
+            self.tail = room.tail;
+            self.rings.set_cq_tail(room.tail);
+        }
+    }
+
+    /// Posts one completion, or keeps it for later.
+    pub(crate) fn post(&mut self, user_data: u64, res: i32, flags: u32) {
+        if self.room().has_any() {
+            self.rings.write_cqe(self.tail, user_data, res, flags);
+            self.tail = self.tail.wrapping_add(1);
+            self.rings.set_cq_tail(self.tail);
+        } else {
+            self.backlog.push_back(Cqe { user_data, res, flags });
+        }
+    }
+
+    /// Moves as much of the backlog into the ring as fits.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        if !self.backlog.is_empty() {
+            self.flush_backlog();
+        }
+    }
+
+    #[cold]
+    fn flush_backlog(&mut self) {
+        let used = self.tail.wrapping_sub(self.rings.cq_head()).min(self.rings.cq_entries());
+        for _ in used..self.rings.cq_entries() {
+            let Some(cqe) = self.backlog.pop_front() else { break };
+            self.rings.write_cqe(self.tail, cqe.user_data, cqe.res, cqe.flags);
+            self.tail = self.tail.wrapping_add(1);
+        }
+        self.rings.set_cq_tail(self.tail);
+    }
+
+    /// Sets the SQ flags that programs look at: overflow, and that entering would make progress.
+    #[inline]
+    pub(crate) fn set_flags(&mut self, busy: bool) {
+        let overflow = if self.backlog.is_empty() { 0 } else { IORING_SQ_CQ_OVERFLOW };
+        let flags = overflow | if busy { IORING_SQ_TASKRUN } else { 0 };
+        if flags != self.flags {
+            self.flags = flags;
+            self.rings.set_sq_flags(flags);
+        }
+    }
+
+    /// Completions that the program has not taken, in the ring.
+    #[inline]
+    pub(crate) fn ready(&self) -> u32 {
+        self.tail.wrapping_sub(self.rings.cq_head())
+    }
+
+    /// Completions behind the ring.
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::params::Params;
+    use crate::abi::rings::RingMemory;
+
+    fn ring(entries: u32) -> (RingMemory, Completions) {
+        let memory = RingMemory::new(&Params::layout(entries, 0, 0).unwrap()).unwrap();
+        let completions = Completions::new(memory.view());
+        (memory, completions)
+    }
+
+    #[test]
+    fn a_full_ring_keeps_completions_in_order_and_says_so() {
+        let (memory, mut cq) = ring(1);
+        let view = memory.view();
+        for i in 0..5 {
+            cq.post(i, 0, 0);
+        }
+        cq.set_flags(false);
+        assert_eq!((cq.ready(), cq.backlog()), (2, 3));
+        assert_eq!(view.sq_flags(), IORING_SQ_CQ_OVERFLOW);
+        let mut seen = Vec::new();
+        while cq.ready() > 0 {
+            let head = view.cq_head();
+            seen.push(view.read_cqe(head).user_data);
+            view.set_cq_head(head.wrapping_add(1));
+            cq.flush();
+            cq.set_flags(true);
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4]);
+        assert_eq!(view.sq_flags(), IORING_SQ_TASKRUN);
+        assert_eq!(view.cq_overflow(), 0);
+    }
+
+    #[test]
+    fn nothing_passes_the_backlog() {
+        let (memory, mut cq) = ring(1);
+        for i in 0..3 {
+            cq.post(i, 0, 0);
+        }
+        memory.view().set_cq_head(2);
+        assert!(!cq.room().has_any(), "there is room in the ring, but the backlog is first");
+        cq.flush();
+        assert_eq!((cq.ready(), cq.backlog()), (1, 0));
+        assert!(cq.room().has_any());
+    }
+
+    #[test]
+    fn a_head_beyond_the_tail_gains_nothing() {
+        let (memory, cq) = ring(4);
+        memory.view().set_cq_head(77);
+        let room = cq.room();
+        assert!(room.end.wrapping_sub(room.tail) <= 8);
+    }
+}

@@ -1,0 +1,136 @@
+//! Progress and waiting. Every wait for a device is here.
+//!
+//! To sleep, in this order: look at the completion queues, sleep until an event is raised, forget it,
+//! look again. An interrupt that comes between the look and the sleep leaves its event raised, and the
+//! sleep ends at once; one that comes after the forgetting raises it anew.
+
+use std::time::{Duration, Instant};
+
+use super::{CompletionMode, Engine};
+use crate::error::Error;
+use crate::notify::sleep;
+use crate::nvme::{Health, LineTarget};
+
+/// How long the device may leave a command unanswered (Linux: `io_timeout`, 30 s).
+const IO_TIMEOUT: Duration = Duration::from_secs(30);
+/// A sleeping thread looks at the device's health this often.
+const TICK: Duration = Duration::from_secs(1);
+/// A polling thread looks at the clock once in so many empty looks.
+const IDLE_LOOKS: u64 = 1 << 16;
+
+impl Engine {
+    /// Takes what the devices have completed and issues what waits.
+    #[inline]
+    pub(crate) fn progress(&mut self) {
+        if self.notifier.is_armed() {
+            self.clear_events();
+        }
+        self.cq.flush();
+        let mut taken = 0;
+        let mut busy = false;
+        for queue in &mut self.queues {
+            taken += queue.reap(&mut self.cq, &self.user);
+            if queue.is_waiting() {
+                queue.pump(&mut self.cq, &self.user);
+                queue.publish();
+            }
+            busy |= queue.is_busy();
+        }
+        self.cq.set_flags(busy);
+        if taken == 0 {
+            self.idle_polls += 1;
+            if self.idle_polls.is_multiple_of(IDLE_LOOKS) && busy {
+                self.look();
+            }
+        }
+    }
+
+    /// Consumes entries, then waits until at least `want` completions are in the ring (no more than it
+    /// holds, and no more than can still come).
+    pub(crate) fn submit_and_wait(&mut self, want: u32) -> Result<u32, Error> {
+        let submitted = self.submit(u32::MAX)?;
+        let want = want.min(self.rings.cq_entries());
+        if want > 0 {
+            self.progress();
+        }
+        while self.cq.ready() < want && self.is_busy() {
+            match self.mode {
+                CompletionMode::Poll => std::hint::spin_loop(),
+                CompletionMode::Interrupt => self.park()?,
+            }
+            self.progress();
+        }
+        Ok(submitted)
+    }
+
+    /// Sleeps until a device raises an event or a tick has passed.
+    fn park(&mut self) -> Result<(), Error> {
+        let events: Vec<_> = self.queues.iter().filter(|q| q.is_busy()).filter_map(|q| q.event()).collect();
+        self.system_calls += 1;
+        let raised = sleep(&events, TICK)?;
+        drop(events);
+        if raised {
+            self.clear_events();
+        } else {
+            self.look();
+        }
+        Ok(())
+    }
+
+    /// Forgets events raised so far; true when there were any.
+    fn clear_events(&mut self) -> bool {
+        let mut any = false;
+        for queue in self.queues.iter().filter(|q| q.event().is_some()) {
+            self.system_calls += 1;
+            if queue.clear_event() {
+                self.interrupts += 1;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Waits until nothing is in flight. Bounded: a device that answers nothing is given up.
+    pub(crate) fn quiesce(&mut self) {
+        self.publish();
+        while self.is_busy() {
+            self.progress();
+            std::hint::spin_loop();
+        }
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.queues.iter().any(|q| q.is_busy())
+    }
+
+    /// Looks after devices that answer nothing: one that is gone, has failed, or has been silent too
+    /// long is stopped, and everything in flight on it ends with an error.
+    #[cold]
+    fn look(&mut self) {
+        // A polling thread comes by often; the register is read only as often as it is of use.
+        if self.looked.elapsed() < TICK / 2 {
+            return;
+        }
+        self.looked = Instant::now();
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            let stalled = queue.stalled_for() > IO_TIMEOUT;
+            if stalled && queue.owner().health() == Health::Good {
+                tracing::error!(device = queue.owner().name(), "no answer for {IO_TIMEOUT:?}: stopping the controller");
+                queue.owner().stop();
+            }
+            let errno = match queue.owner().check_health() {
+                Health::Good => continue,
+                Health::Stopped if stalled => libc::ETIMEDOUT,
+                Health::Stopped => libc::EIO,
+                Health::Gone => libc::ENODEV,
+            };
+            // What the device finished before it failed is not lost.
+            queue.reap(&mut self.cq, &self.user);
+            queue.fail_all(errno, &mut self.cq, &self.user);
+            queue.set_line(LineTarget::NONE);
+            if index == self.hot {
+                self.hot_file = u32::MAX;
+            }
+        }
+    }
+}

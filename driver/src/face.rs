@@ -1,0 +1,279 @@
+//! The faces of a ring: the same three as the io-uring crate's.
+
+#![expect(unsafe_code)] // passes on the promise of `push` and of registered memory
+
+use std::io;
+use std::os::fd::RawFd;
+
+use io_uring::{cqueue, squeue};
+
+use crate::abi::entry::Sqe;
+use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
+use crate::abi::rings::RingView;
+use crate::ring::Ring;
+
+/// The submission queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("submission queue is full")]
+pub struct PushError;
+
+/// The program's side of the submission ring. Entries are published when it is dropped or
+/// [`sync`](Self::sync)ed.
+#[derive(Debug)]
+pub struct SubmissionQueue<'a> {
+    view: RingView,
+    head: u32,
+    tail: u32,
+    _ring: std::marker::PhantomData<&'a mut Ring>,
+}
+
+impl<'a> SubmissionQueue<'a> {
+    pub(crate) fn new(view: RingView) -> Self {
+        Self { view, head: view.sq_head(), tail: view.sq_tail(), _ring: std::marker::PhantomData }
+    }
+
+    /// Publishes the pushed entries and learns which have been consumed.
+    #[inline]
+    pub fn sync(&mut self) {
+        self.view.set_sq_tail(self.tail);
+        self.head = self.view.sq_head();
+    }
+
+    /// Entries of the ring.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.view.sq_entries() as usize
+    }
+
+    /// Entries pushed and not yet consumed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tail.wrapping_sub(self.head) as usize
+    }
+
+    /// Whether everything has been consumed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether no entry can be pushed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() == self.capacity()
+    }
+
+    /// Entries dropped because the index array named one that does not exist.
+    #[must_use]
+    pub fn dropped(&self) -> u32 {
+        self.view.sq_dropped()
+    }
+
+    /// Whether completions wait outside the completion ring for room.
+    #[must_use]
+    pub fn cq_overflow(&self) -> bool {
+        self.view.sq_flags() & IORING_SQ_CQ_OVERFLOW != 0
+    }
+
+    /// Whether entering the ring would make progress.
+    #[must_use]
+    pub fn taskrun(&self) -> bool {
+        self.view.sq_flags() & IORING_SQ_TASKRUN != 0
+    }
+
+    /// Pushes an entry.
+    ///
+    /// # Safety
+    /// Everything the entry names (buffers, iovecs) is valid from the submission until the completion,
+    /// and memory that the operation writes is not otherwise used meanwhile.
+    ///
+    /// # Errors
+    /// [`PushError`] when the ring is full.
+    #[inline]
+    pub unsafe fn push(&mut self, entry: &squeue::Entry) -> Result<(), PushError> {
+        if self.is_full() {
+            return Err(PushError);
+        }
+        self.view.write_sqe(self.tail, &Sqe::from(entry));
+        self.tail = self.tail.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Pushes all of `entries`, or none.
+    ///
+    /// # Safety
+    /// As [`push`](Self::push), for each.
+    ///
+    /// # Errors
+    /// [`PushError`] when they do not all fit.
+    pub unsafe fn push_multiple(&mut self, entries: &[squeue::Entry]) -> Result<(), PushError> {
+        if self.capacity() - self.len() < entries.len() {
+            return Err(PushError);
+        }
+        for entry in entries {
+            self.view.write_sqe(self.tail, &Sqe::from(entry));
+            self.tail = self.tail.wrapping_add(1);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SubmissionQueue<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.view.set_sq_tail(self.tail);
+    }
+}
+
+/// The program's side of the completion ring. Taken entries are given back when it is dropped or
+/// [`sync`](Self::sync)ed.
+#[derive(Debug)]
+pub struct CompletionQueue<'a> {
+    ring: &'a Ring,
+    view: RingView,
+    head: u32,
+    tail: u32,
+}
+
+impl<'a> CompletionQueue<'a> {
+    pub(crate) fn new(ring: &'a Ring) -> Self {
+        let view = ring.view();
+        Self { ring, view, head: view.cq_head(), tail: view.cq_tail() }
+    }
+
+    /// Gives back what was taken, lets the ring advance, and learns what has arrived.
+    pub fn sync(&mut self) {
+        self.view.set_cq_head(self.head);
+        self.ring.progress();
+        self.tail = self.view.cq_tail();
+    }
+
+    /// Entries of the ring.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.view.cq_entries() as usize
+    }
+
+    /// Completions that can be taken now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tail.wrapping_sub(self.head) as usize
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the ring is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() == self.capacity()
+    }
+
+    /// Completions lost for want of room: always 0, they wait instead.
+    #[must_use]
+    pub fn overflow(&self) -> u32 {
+        self.view.cq_overflow()
+    }
+}
+
+impl Iterator for CompletionQueue<'_> {
+    type Item = cqueue::Entry;
+
+    #[inline]
+    fn next(&mut self) -> Option<cqueue::Entry> {
+        if self.head == self.tail {
+            return None;
+        }
+        let cqe = self.view.read_cqe(self.head);
+        self.head = self.head.wrapping_add(1);
+        Some(cqe.into())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len(), Some(self.len()))
+    }
+}
+
+impl ExactSizeIterator for CompletionQueue<'_> {}
+
+impl Drop for CompletionQueue<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.view.set_cq_head(self.head);
+        self.ring.completions_taken();
+    }
+}
+
+/// The control plane of a ring.
+#[derive(Debug)]
+pub struct Submitter<'a> {
+    ring: &'a Ring,
+}
+
+impl<'a> Submitter<'a> {
+    pub(crate) fn new(ring: &'a Ring) -> Self {
+        Self { ring }
+    }
+
+    /// As [`Ring::submit`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn submit(&self) -> io::Result<usize> {
+        self.ring.submit()
+    }
+
+    /// As [`Ring::submit_and_wait`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn submit_and_wait(&self, want: usize) -> io::Result<usize> {
+        self.ring.submit_and_wait(want)
+    }
+
+    /// Registers buffers for `READ_FIXED` and `WRITE_FIXED`: they are mapped for the device and used in
+    /// place, also when a plain operation names memory inside them. At most 16,384, each of 1 GiB at
+    /// most; an iovec of null and 0 leaves a hole.
+    ///
+    /// # Safety
+    /// The memory stays mapped in this process until it is unregistered or the ring is dropped.
+    ///
+    /// # Errors
+    /// `EBUSY` when buffers are registered already, `EINVAL` and `EFAULT` for bad arguments, and
+    /// [`DmaError::LockedMemory`](crate::DmaError) as the source of an `OutOfMemory`.
+    pub unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.ring.register_buffers(buffers) }
+    }
+
+    /// Takes the registered buffers away, after what is in flight has completed.
+    ///
+    /// # Errors
+    /// `ENXIO` when none are registered.
+    pub fn unregister_buffers(&self) -> io::Result<()> {
+        self.ring.unregister_buffers()
+    }
+
+    /// Replaces the fixed files. On a device ring each descriptor is one of [`Ring::device_fd`]; -1
+    /// leaves a hole.
+    ///
+    /// # Errors
+    /// `EBUSY` when files are registered (unregister them first), `EBADF` when a descriptor names nothing
+    /// that the ring can serve.
+    pub fn register_files(&self, fds: &[RawFd]) -> io::Result<()> {
+        self.ring.register_files(fds)
+    }
+
+    /// Takes the fixed files away.
+    ///
+    /// # Errors
+    /// `ENXIO` when none are registered.
+    pub fn unregister_files(&self) -> io::Result<()> {
+        self.ring.unregister_files()
+    }
+}

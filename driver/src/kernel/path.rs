@@ -1,0 +1,77 @@
+//! A file or block device, opened for a kernel ring.
+
+#![expect(unsafe_code)] // owns one ioctl
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::error::Error;
+
+nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
+
+/// What is known of an opened path.
+#[derive(Clone, Debug)]
+pub(crate) struct PathInfo {
+    pub(crate) size_bytes: u64,
+    pub(crate) block_bytes: u32,
+    pub(crate) read_only: bool,
+}
+
+/// An opened file or block device.
+#[derive(Debug)]
+pub(crate) struct KernelFile {
+    pub(crate) file: File,
+    pub(crate) info: PathInfo,
+}
+
+impl KernelFile {
+    /// Opens a path for direct I/O, for writing too where that is allowed.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let name = || path.display().to_string();
+        let fail = |reason: io::Error| {
+            let remedy = match reason.raw_os_error() {
+                Some(libc::EACCES | libc::EPERM) => ": run as root, or take the right to it",
+                Some(libc::EBUSY) => ": something else in the system has it to itself",
+                _ => "",
+            };
+            Error::OpenFile { name: name(), reason, remedy }
+        };
+        let kind = std::fs::metadata(path).map_err(fail)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            let what = "it is neither a regular file nor a block device".into();
+            return Err(Error::Name { name: name(), what });
+        }
+        let (file, read_only) = open_direct(path).map_err(fail)?;
+        let size_bytes = (&file).seek(SeekFrom::End(0)).map_err(fail)?;
+        // The file position is where an offset of -1 reads: at the beginning, as after open.
+        (&file).rewind().map_err(fail)?;
+        let block_bytes = if kind.is_block_device() { logical_block(&file).map_err(fail)? } else { 512 };
+        Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only } })
+    }
+}
+
+/// Read-write and direct where possible; without direct I/O on file systems that have none.
+fn open_direct(path: &Path) -> io::Result<(File, bool)> {
+    let open = |write: bool, flags: i32| OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
+    let direct = |write: bool| match open(write, libc::O_DIRECT) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => open(write, 0),
+        result => result,
+    };
+    match direct(true) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EROFS | libc::EPERM | libc::ETXTBSY)) => {
+            // The first error names the reason when reading is not allowed either.
+            direct(false).map(|file| (file, true)).map_err(|_| e)
+        }
+        result => result.map(|file| (file, false)),
+    }
+}
+
+fn logical_block(file: &File) -> io::Result<u32> {
+    let mut bytes = 0;
+    // SAFETY: the kernel writes one int.
+    unsafe { blksszget(file.as_raw_fd(), &raw mut bytes) }?;
+    u32::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,162 @@
+//! A kernel ring: its descriptor, its memory, the file it was opened on.
+
+#![expect(unsafe_code)] // owns the calls that let the kernel consume the program's entries
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use dmaring_dma::{DmaBuf, DmaPool};
+
+use super::path::KernelFile;
+use super::sys;
+use crate::abi::op::{
+    IORING_ENTER_GETEVENTS, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN,
+};
+use crate::abi::params::Params;
+use crate::abi::rings::{RingMemory, RingView};
+use crate::error::Error;
+
+/// Register opcodes (`enum io_uring_register_op`).
+const REGISTER_BUFFERS: u32 = 0;
+const UNREGISTER_BUFFERS: u32 = 1;
+const REGISTER_FILES: u32 = 2;
+const UNREGISTER_FILES: u32 = 3;
+
+#[derive(Debug)]
+pub(crate) struct KernelRing {
+    ring: OwnedFd,
+    memory: RingMemory,
+    iopoll: bool,
+    file: KernelFile,
+    pool: DmaPool,
+    system_calls: Cell<u64>,
+    submitted: Cell<u64>,
+}
+
+impl KernelRing {
+    pub(crate) fn new(file: KernelFile, entries: u32, params: Params) -> Result<Self, Error> {
+        let mut answered = params;
+        let ring = match sys::setup(entries, &mut answered) {
+            // Kernels before 6.6 have no rings without an index array.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) && params.flags & IORING_SETUP_NO_SQARRAY != 0 => {
+                answered = Params { flags: params.flags & !IORING_SETUP_NO_SQARRAY, ..params };
+                sys::setup(entries, &mut answered)
+            }
+            result => result,
+        };
+        let ring = ring.map_err(|reason| Error::KernelRing { reason })?;
+        let memory = RingMemory::of_kernel(ring.as_fd(), &answered).map_err(|reason| Error::KernelRing { reason })?;
+        let iopoll = answered.flags & IORING_SETUP_IOPOLL != 0;
+        let pool = DmaPool::new();
+        let this =
+            Self { ring, memory, iopoll, file, pool, system_calls: Cell::new(0), submitted: Cell::new(0) };
+        this.register_files(&[this.file.file.as_raw_fd()])
+            .map_err(|reason| Error::Os { call: "registering the file", reason })?;
+        this.system_calls.set(0);
+        Ok(this)
+    }
+
+    pub(crate) fn view(&self) -> RingView {
+        self.memory.view()
+    }
+
+    pub(crate) fn file(&self) -> &KernelFile {
+        &self.file
+    }
+
+    pub(crate) fn ring_bytes(&self) -> usize {
+        self.memory.len_bytes()
+    }
+
+    /// System calls made since the ring was set up, and entries submitted.
+    pub(crate) fn counters(&self) -> (u64, u64) {
+        (self.system_calls.get(), self.submitted.get())
+    }
+
+    /// Hands the new entries to the kernel and waits for `want` completions.
+    pub(crate) fn submit_and_wait(&self, want: u32) -> io::Result<u32> {
+        let view = self.view();
+        let new = view.sq_tail().wrapping_sub(view.sq_head());
+        let overflow = view.sq_flags() & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN) != 0;
+        if new == 0 && want == 0 && !overflow {
+            return Ok(0);
+        }
+        let flags = if want > 0 || overflow { IORING_ENTER_GETEVENTS } else { 0 };
+        let submitted = self.enter(new, want, flags)?;
+        self.submitted.set(self.submitted.get() + u64::from(submitted));
+        Ok(submitted)
+    }
+
+    fn enter(&self, to_submit: u32, want: u32, flags: u32) -> io::Result<u32> {
+        self.system_calls.set(self.system_calls.get() + 1);
+        // SAFETY: the program promised the entries when it pushed them.
+        unsafe { sys::enter(self.ring.as_fd(), to_submit, want, flags) }
+    }
+
+    /// Enters when the kernel says that it has completions which are not in the ring yet, or when only
+    /// entering finds them (IOPOLL).
+    pub(crate) fn progress(&self) -> io::Result<()> {
+        let view = self.view();
+        let waiting = view.sq_flags() & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN) != 0;
+        let empty = view.cq_tail() == view.cq_head();
+        if waiting || (self.iopoll && empty && self.in_flight()) {
+            self.enter(0, 0, IORING_ENTER_GETEVENTS)?;
+        }
+        Ok(())
+    }
+
+    fn in_flight(&self) -> bool {
+        self.submitted.get() as u32 != self.view().cq_tail()
+    }
+
+    pub(crate) fn alloc(&self, len: usize) -> Result<DmaBuf, Error> {
+        // Direct I/O pins the pages it moves, but their next user must not share them.
+        if !self.in_flight() {
+            self.pool.reclaim();
+        }
+        if let Some(buffer) = self.pool.try_alloc(len) {
+            return Ok(buffer);
+        }
+        self.pool.grow(len)?;
+        let buffer = self.pool.try_alloc(len);
+        buffer.ok_or(Error::Unsupported { call: "alloc", what: "no buffer of that length is possible" })
+    }
+
+    /// # Safety
+    /// The memory stays valid until it is unregistered or the ring is dropped.
+    pub(crate) unsafe fn register_buffers(&self, iovecs: &[libc::iovec]) -> io::Result<()> {
+        // SAFETY: an array of that many iovecs; the memory is the caller's promise.
+        unsafe { self.register(REGISTER_BUFFERS, iovecs.as_ptr().cast(), iovecs.len()) }
+    }
+
+    pub(crate) fn unregister_buffers(&self) -> io::Result<()> {
+        // SAFETY: takes no argument.
+        unsafe { self.register(UNREGISTER_BUFFERS, std::ptr::null(), 0) }
+    }
+
+    pub(crate) fn register_files(&self, fds: &[RawFd]) -> io::Result<()> {
+        // SAFETY: an array of that many descriptors.
+        unsafe { self.register(REGISTER_FILES, fds.as_ptr().cast(), fds.len()) }
+    }
+
+    pub(crate) fn unregister_files(&self) -> io::Result<()> {
+        // SAFETY: takes no argument.
+        unsafe { self.register(UNREGISTER_FILES, std::ptr::null(), 0) }
+    }
+
+    /// # Safety
+    /// As [`sys::register`].
+    unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, count: usize) -> io::Result<()> {
+        let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.system_calls.set(self.system_calls.get() + 1);
+        // SAFETY: passed on from the caller.
+        unsafe { sys::register(self.ring.as_fd(), opcode, arg, count) }.map(drop)
+    }
+}
+
+impl AsFd for KernelRing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}

@@ -1,0 +1,303 @@
+//! A request's next command, and what happens when a command completes.
+
+use super::bounce::BouncePages;
+use super::namespace::Namespace;
+use super::prp::{PAGE_BYTES, PrpSlot};
+use super::queue::{IoQueue, Sink};
+use super::request::{Kind, Segment, Transfer};
+use crate::spec::command::{Command, FUA, nvm};
+use crate::spec::completion::Completion;
+use crate::spec::status::Status;
+use crate::usermem::UserMemory;
+
+/// What belongs to a command of the general path while it is in flight, by slot of its identifier.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    /// Where its data begins, in bytes of its request.
+    at: u64,
+    list: Option<PrpSlot>,
+    bounce: Option<BouncePages>,
+}
+
+impl Flight {
+    pub(super) const NONE: Self = Self { at: 0, list: None, bounce: None };
+}
+
+/// Marks a tracker as not of the straight line.
+const GENERAL: i32 = -1;
+
+/// Result of looking for the pages of a command.
+struct Pages {
+    bytes: u64,
+    bounce: Option<BouncePages>,
+}
+
+impl IoQueue {
+    /// Takes up a transfer on `segments`, which are left as they were in some earlier use.
+    pub(crate) fn transfer(
+        &mut self,
+        transfer: &Transfer,
+        namespace: &Namespace,
+        segments: &mut Vec<Segment>,
+        user: &UserMemory,
+    ) {
+        for segment in segments.iter_mut() {
+            if segment.delta.is_none() {
+                segment.delta = self.delta(segment.address, segment.len);
+            }
+        }
+        let index = self.requests.take();
+        let request = &mut self.requests[index];
+        std::mem::swap(&mut request.segments, segments);
+        request.transfer(transfer, namespace);
+        self.start(index, user);
+    }
+
+    /// Whether a transfer that must be bounced has somewhere to go.
+    pub(crate) fn can_bounce(&self) -> bool {
+        self.bounce.pages() > 0
+    }
+
+    /// Whether the device reaches every one of `segments`.
+    pub(crate) fn reaches(&self, segments: &[Segment]) -> bool {
+        segments.iter().all(|s| s.delta.is_some() || s.len == 0 || self.delta(s.address, s.len).is_some())
+    }
+
+    /// Takes up a flush of `namespace`.
+    pub(crate) fn flush(&mut self, user_data: u64, namespace: &Namespace, user: &UserMemory) {
+        let index = self.requests.take();
+        self.requests[index].flush(user_data, namespace);
+        self.start(index, user);
+    }
+
+    fn start(&mut self, index: u32, user: &UserMemory) {
+        if !self.waiting.is_empty() || !self.issue_all(index, user) {
+            self.waiting.push_back(index);
+        }
+    }
+
+    /// Makes commands for requests that wait, in order, as far as it goes.
+    pub(crate) fn pump(&mut self, sink: &mut Sink, user: &UserMemory) {
+        while let Some(&index) = self.waiting.front() {
+            if !self.issue_all(index, user) {
+                return;
+            }
+            self.waiting.pop_front();
+            // One that failed while it waited, with nothing left in flight, has nobody else to end it.
+            self.end_if_done(index, sink);
+        }
+    }
+
+    /// Makes all remaining commands of a request; false when something ran out.
+    fn issue_all(&mut self, index: u32, user: &UserMemory) -> bool {
+        while self.requests[index].has_more() {
+            if !self.issue_one(index, user) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn issue_one(&mut self, index: u32, user: &UserMemory) -> bool {
+        if self.ids.free_len == 0 {
+            return false;
+        }
+        let request = &self.requests[index];
+        let (kind, at, in_place) = (request.kind, request.issued, request.in_place);
+        let (opcode, fua) = match kind {
+            Kind::Read => (nvm::READ, 0),
+            Kind::Write { fua } => (nvm::WRITE, if fua { FUA } else { 0 }),
+            Kind::Flush => return self.issue_flush(index),
+        };
+        self.pages.clear();
+        let pages = if in_place { Some(self.pages_in_place(index)) } else { self.pages_bounced(index) };
+        let Some(Pages { bytes, bounce }) = pages else { return false };
+        let Some((prp, list)) = self.lists.describe(&self.pages) else {
+            if let Some(pages) = bounce {
+                self.bounce.give_back(pages);
+            }
+            return false;
+        };
+        if let (Some(pages), Kind::Write { .. }) = (bounce, kind) {
+            self.copy_in(index, at, bytes, pages, user);
+        }
+        let Some(cid) = self.ids.take(index.into(), GENERAL) else { return false };
+        let slot = usize::from(cid) & (self.flights.len() - 1);
+        self.flights[slot] = Flight { at, list, bounce };
+        let request = &mut self.requests[index];
+        let first_block = (request.offset + at) >> request.block_shift;
+        let blocks = (bytes >> request.block_shift) as u32;
+        request.issued += bytes;
+        request.in_flight += 1;
+        let head = u64::from(opcode) | u64::from(cid) << 16 | u64::from(request.nsid) << 32;
+        let tail = self.grant.sq.tail();
+        self.grant.sq.slots().write_transfer(tail, head, prp, first_block, (blocks - 1) | fua);
+        self.grant.sq.set_tail(tail.wrapping_add(1));
+        if bounce.is_some() {
+            self.stats.bounced_bytes += bytes;
+        }
+        true
+    }
+
+    fn issue_flush(&mut self, index: u32) -> bool {
+        let Some(cid) = self.ids.take(index.into(), GENERAL) else { return false };
+        let slot = usize::from(cid) & (self.flights.len() - 1);
+        self.flights[slot] = Flight::NONE;
+        let request = &mut self.requests[index];
+        request.issued = request.len;
+        request.in_flight += 1;
+        let command = Command { nsid: request.nsid, ..Command::new(nvm::FLUSH) };
+        self.grant.sq.push(&Command { cdw0: command.cdw0 | u32::from(cid) << 16, ..command });
+        true
+    }
+
+    /// Collects the pages of the next command where the data is. A command ends where the longest
+    /// transfer does, or where the next segment does not continue at a page boundary.
+    fn pages_in_place(&mut self, index: u32) -> Pages {
+        let request = &self.requests[index];
+        let mut most = (request.len - request.issued).min(self.max_transfer);
+        let mut bytes = 0;
+        for segment in request.segments_at(request.issued, most) {
+            let iova = segment.address.wrapping_add(segment.delta.unwrap_or_default());
+            let continues = iova & (PAGE_BYTES - 1) == 0 && ends_page(bytes, &self.pages);
+            if bytes > 0 && !continues {
+                break;
+            }
+            let first_page = iova & !(PAGE_BYTES - 1);
+            let end = iova + segment.len;
+            self.pages.push(iova);
+            let mut page = first_page + PAGE_BYTES;
+            while page < end {
+                self.pages.push(page);
+                page += PAGE_BYTES;
+            }
+            bytes += segment.len;
+            most -= segment.len;
+            if most == 0 {
+                break;
+            }
+        }
+        Pages { bytes, bounce: None }
+    }
+
+    /// Takes bounce pages for the next command: as many as it needs, or as there are.
+    fn pages_bounced(&mut self, index: u32) -> Option<Pages> {
+        let request = &self.requests[index];
+        let wanted = (request.len - request.issued).min(self.max_transfer);
+        let pages = self.bounce.take(wanted.div_ceil(PAGE_BYTES) as u32, &mut self.pages)?;
+        let bytes = wanted.min(self.pages.len() as u64 * PAGE_BYTES);
+        Some(Pages { bytes, bounce: Some(pages) })
+    }
+
+    fn copy_in(&self, index: u32, at: u64, bytes: u64, pages: BouncePages, user: &UserMemory) {
+        let request = &self.requests[index];
+        for (page, offset) in self.bounce.memory(pages).zip((0..bytes).step_by(PAGE_BYTES as usize)) {
+            let mut done = 0;
+            for piece in request.segments_at(at + offset, (bytes - offset).min(PAGE_BYTES)) {
+                let to = page.subslice(done, piece.len as usize).expect("at most a page");
+                user.copy_in(piece.address, &to);
+                done += piece.len as usize;
+            }
+        }
+    }
+
+    fn copy_out(&self, index: u32, at: u64, bytes: u64, pages: BouncePages, user: &UserMemory) {
+        let request = &self.requests[index];
+        for (page, offset) in self.bounce.memory(pages).zip((0..bytes).step_by(PAGE_BYTES as usize)) {
+            let mut done = 0;
+            for piece in request.segments_at(at + offset, (bytes - offset).min(PAGE_BYTES)) {
+                let from = page.subslice(done, piece.len as usize).expect("at most a page");
+                user.copy_out(&from, piece.address);
+                done += piece.len as usize;
+            }
+        }
+    }
+
+    /// A completion that the straight line does not take: of the general path, with a status, with no
+    /// room for its CQE, or stale.
+    #[cold]
+    pub(super) fn finish(&mut self, completion: Completion, sink: &mut Sink, user: &UserMemory) {
+        let Some(tracker) = self.ids.give_back(completion.cid) else {
+            self.stats.stale += 1;
+            tracing::warn!(?completion, device = self.owner.name(), "stale completion dropped");
+            return;
+        };
+        let error = -completion.status.errno();
+        if error != 0 {
+            tracing::debug!(status = %completion.status, device = self.owner.name(), "command failed");
+        }
+        if tracker.res >= 0 {
+            sink.post(tracker.user_data, if error == 0 { tracker.res } else { error }, 0);
+            return;
+        }
+        let index = tracker.user_data as u32;
+        let slot = usize::from(completion.cid) & (self.flights.len() - 1);
+        let flight = std::mem::replace(&mut self.flights[slot], Flight::NONE);
+        if let Some(list) = flight.list {
+            self.lists.give_back(list);
+        }
+        if let Some(pages) = flight.bounce {
+            if error == 0 && self.requests[index].kind == Kind::Read {
+                let bytes = self.bytes_of(index, &flight, pages);
+                self.copy_out(index, flight.at, bytes, pages, user);
+            }
+            self.bounce.give_back(pages);
+        }
+        let request = &mut self.requests[index];
+        request.in_flight -= 1;
+        if request.error == 0 {
+            request.error = error;
+        }
+        // One that failed while commands of it were still to come ends when its turn comes in `pump`.
+        let ended = request.in_flight == 0 && !request.has_more();
+        if ended && (request.error == 0 || !self.waiting.contains(&index)) {
+            self.end(index, sink);
+        }
+    }
+
+    /// Bytes that a bounced command moved: its pages, cut to the request.
+    fn bytes_of(&self, index: u32, flight: &Flight, pages: BouncePages) -> u64 {
+        let room = self.bounce.memory(pages).count() as u64 * PAGE_BYTES;
+        room.min(self.requests[index].len - flight.at)
+    }
+
+    fn end_if_done(&mut self, index: u32, sink: &mut Sink) {
+        let request = &self.requests[index];
+        if request.in_flight == 0 && !request.has_more() {
+            self.end(index, sink);
+        }
+    }
+
+    fn end(&mut self, index: u32, sink: &mut Sink) {
+        let request = &mut self.requests[index];
+        sink.post(request.user_data, request.result(), 0);
+        request.segments.clear();
+        self.requests.give_back(index);
+    }
+
+    /// Ends everything with `errno`: the device will answer nothing any more and writes no memory.
+    pub(crate) fn fail_all(&mut self, errno: i32, sink: &mut Sink, user: &UserMemory) {
+        for cid in self.ids.all_in_flight() {
+            let aborted = Completion { dw0: 0, dw1: 0, sq_head: 0, sq_id: 0, cid, status: Status::ABORTED_SQ_DELETION };
+            if let Some(tracker) = self.ids.trackers.at(cid.into()).straight() {
+                self.ids.give_back(cid);
+                sink.post(tracker, -errno, 0);
+                continue;
+            }
+            let index = self.ids.trackers.at(cid.into()).user_data as u32;
+            self.requests[index].error = -errno;
+            self.finish(aborted, sink, user);
+        }
+        while let Some(index) = self.waiting.pop_front() {
+            let request = &mut self.requests[index];
+            request.error = -errno;
+            self.end_if_done(index, sink);
+        }
+    }
+}
+
+/// Whether data of `bytes` in `pages` ends at a page boundary.
+fn ends_page(bytes: u64, pages: &[u64]) -> bool {
+    let into_first = pages.first().map_or(0, |first| first & (PAGE_BYTES - 1));
+    (into_first + bytes) & (PAGE_BYTES - 1) == 0
+}

@@ -1,0 +1,265 @@
+//! An I/O queue pair and everything that belongs to it.
+//!
+//! One thread at a time drives it. Teardown, in this order: delete the submission queue (the device
+//! has answered or dropped everything then), delete the completion queue, and only after that unmap and
+//! free (the fields, from `grant` on).
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dmaring_dma::{DmaRegion, Mapping};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::bounce::BouncePool;
+use super::ids::CommandIds;
+use super::issue::Flight;
+use super::line::LineTarget;
+use super::owner::{Owner, QueueGrant};
+use super::prp::PrpLists;
+use super::request::Requests;
+use crate::error::Error;
+
+/// The longest transfer of one command when the controller names no limit. It bounds the lists.
+const MOST_TRANSFER: u64 = 4 << 20;
+
+/// How a queue pair is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueueOptions {
+    /// Commands that should fit at once; cut to what the controller takes.
+    pub(crate) depth: u32,
+    /// Whether completions raise an event.
+    pub(crate) interrupts: bool,
+    /// Memory for data that the device cannot reach in place, in bytes.
+    pub(crate) bounce_bytes: usize,
+}
+
+/// Counters of a queue pair, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueStats {
+    pub(crate) commands: u64,
+    pub(crate) sq_doorbells: u64,
+    pub(crate) cq_doorbells: u64,
+    pub(crate) bounced_bytes: u64,
+    pub(crate) stale: u64,
+}
+
+/// A registered buffer as the straight line looks it up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FixedBuffer {
+    /// Address of the first byte; a slot that is not registered has length 0.
+    pub(crate) base: u64,
+    /// Length in bytes.
+    pub(crate) len: u64,
+    /// What to add to an address to get the device's.
+    pub(crate) delta: u64,
+}
+
+/// Memory that the device reaches in place, for plain addresses.
+#[derive(Clone, Copy, Debug)]
+struct Reach {
+    start: u64,
+    end: u64,
+    delta: u64,
+}
+
+/// Where completions go.
+pub(crate) use crate::engine::completions::Completions as Sink;
+
+/// A queue pair.
+#[derive(Debug)]
+pub(crate) struct IoQueue {
+    pub(super) ids: CommandIds,
+    pub(super) line: LineTarget,
+    /// Registered buffers, and one of length 0 behind them that any index beyond them finds.
+    pub(super) fixed: Vec<FixedBuffer>,
+    pub(super) requests: Requests,
+    /// Requests with commands still to issue, in order.
+    pub(super) waiting: VecDeque<u32>,
+    pub(super) flights: Vec<Flight>,
+    /// Addresses of the pages of the command being made.
+    pub(super) pages: Vec<u64>,
+    pub(super) max_transfer: u64,
+    pub(super) stats: QueueStats,
+    /// Commands and completion batches when the queue was last seen to move, and when that was.
+    moved: (u64, u64, Instant),
+    reach: Vec<Reach>,
+    event: Option<EventFd>,
+    // From here on in drop order, after `Drop::drop` has deleted both queues on the device.
+    pub(super) grant: QueueGrant,
+    pub(super) lists: PrpLists,
+    pub(super) bounce: BouncePool,
+    pool_mappings: Vec<Mapping>,
+    fixed_mappings: Vec<Mapping>,
+    pub(super) owner: Arc<Owner>,
+}
+
+impl IoQueue {
+    pub(crate) fn new(owner: Arc<Owner>, options: QueueOptions) -> Result<Self, Error> {
+        let space = owner.space();
+        // Memory first: once the controller knows the queue, nothing here can fail without undoing it.
+        let max_transfer = owner.info().max_transfer_bytes.unwrap_or(MOST_TRANSFER).min(MOST_TRANSFER);
+        let lists = PrpLists::new(space, max_transfer, options.depth)?;
+        let bounce = BouncePool::new(space, options.bounce_bytes)?;
+        let event = if options.interrupts { Some(event_fd()?) } else { None };
+        let grant = owner.create_queue((options.depth + 1).next_power_of_two())?;
+        let entries = grant.sq.entries();
+        let queue = Self {
+            ids: CommandIds::new(entries),
+            line: LineTarget::NONE,
+            fixed: vec![FixedBuffer::default()],
+            requests: Requests::with_capacity(entries as usize),
+            waiting: VecDeque::with_capacity(entries as usize),
+            flights: vec![Flight::NONE; entries as usize],
+            pages: Vec::with_capacity((max_transfer / super::prp::PAGE_BYTES) as usize + 2),
+            max_transfer,
+            stats: QueueStats::default(),
+            moved: (0, 0, Instant::now()),
+            reach: Vec::new(),
+            event,
+            grant,
+            lists,
+            bounce,
+            pool_mappings: Vec::new(),
+            fixed_mappings: Vec::new(),
+            owner,
+        };
+        queue.connect()?;
+        Ok(queue)
+    }
+
+    /// Connects the vector; on failure the queue is dropped, and so deleted.
+    fn connect(&self) -> Result<(), Error> {
+        let Some(event) = &self.event else { return Ok(()) };
+        let vector = self.grant.vector.ok_or_else(|| self.owner.no_vector())?;
+        self.owner.set_vector(vector, Some(event.as_fd()))
+    }
+
+    /// The event that interrupts raise.
+    pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.event.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Starts raising events for a queue that was polled.
+    pub(crate) fn arm(&mut self) -> Result<(), Error> {
+        if self.event.is_none() {
+            self.event = Some(event_fd()?);
+            self.connect().inspect_err(|_| self.event = None)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets events raised so far; true when there were any.
+    pub(crate) fn clear_event(&self) -> bool {
+        self.event.as_ref().is_some_and(|event| event.read().is_ok())
+    }
+
+    pub(crate) fn owner(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+
+    /// Commands in flight, and requests with more to come.
+    #[inline]
+    pub(crate) fn is_busy(&self) -> bool {
+        self.ids.in_flight() != 0 || !self.waiting.is_empty()
+    }
+
+    /// Requests wait for room; what comes now goes behind them.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(crate) fn set_line(&mut self, line: LineTarget) {
+        self.line = line;
+    }
+
+    pub(crate) fn stats(&self) -> QueueStats {
+        self.stats
+    }
+
+    /// Locked memory besides data and bounce buffers, in bytes.
+    pub(crate) fn locked_bytes(&self) -> usize {
+        let rings = self.grant.sq.entries() as usize * 64 + self.grant.cq.entries() as usize * 16;
+        rings + self.lists.len_bytes()
+    }
+
+    /// Makes a region of the ring's pool reachable.
+    pub(crate) fn add_pool_region(&mut self, region: Arc<DmaRegion>) -> Result<(), Error> {
+        let mapping = self.owner.space().map(region, dmaring_dma::Direction::Both)?;
+        self.add_reach(mapping.address(), mapping.len() as u64, mapping.delta());
+        self.pool_mappings.push(mapping);
+        Ok(())
+    }
+
+    /// Replaces the registered buffers. `mappings` keep them mapped.
+    ///
+    /// Nothing may be in flight: a command could still move data of a buffer that goes.
+    pub(crate) fn set_fixed(&mut self, buffers: Vec<FixedBuffer>, mappings: Vec<Mapping>) {
+        debug_assert!(!self.is_busy(), "buffers change only when nothing is in flight");
+        self.reach.clear();
+        self.fixed = buffers;
+        // The straight line reads the last one for every index beyond the table.
+        self.fixed.push(FixedBuffer::default());
+        self.fixed_mappings = mappings;
+        let reachable = self.pool_mappings.iter().chain(&self.fixed_mappings);
+        let reachable: Vec<_> = reachable.map(|m| (m.address(), m.len() as u64, m.delta())).collect();
+        for (address, len, delta) in reachable {
+            self.add_reach(address, len, delta);
+        }
+    }
+
+    fn add_reach(&mut self, start: u64, len: u64, delta: u64) {
+        let at = self.reach.partition_point(|r| r.start < start);
+        self.reach.insert(at, Reach { start, end: start + len, delta });
+    }
+
+    /// What to add to the addresses of a range that the device reaches in place.
+    pub(super) fn delta(&self, address: u64, len: u64) -> Option<u64> {
+        let before = self.reach.partition_point(|r| r.start <= address);
+        let reach = self.reach.get(before.checked_sub(1)?)?;
+        (address.checked_add(len)? <= reach.end).then_some(reach.delta)
+    }
+
+    /// How long the device has left commands in flight without answering any. Asked now and then, not per
+    /// command.
+    pub(crate) fn stalled_for(&mut self) -> Duration {
+        let (commands, batches, since) = self.moved;
+        if !self.is_busy() || (commands, batches) != (self.stats.commands, self.stats.cq_doorbells) {
+            self.moved = (self.stats.commands, self.stats.cq_doorbells, Instant::now());
+            return Duration::ZERO;
+        }
+        since.elapsed()
+    }
+
+    /// Rings the submission doorbell for everything written since the last time.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        let new = self.grant.sq.publish();
+        if new != 0 {
+            self.stats.commands += u64::from(new);
+            self.stats.sq_doorbells += 1;
+        }
+    }
+}
+
+fn event_fd() -> Result<EventFd, Error> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        .map_err(|e| Error::Os { call: "eventfd", reason: e.into() })
+}
+
+impl Drop for IoQueue {
+    fn drop(&mut self) {
+        if !self.owner.is_ours() {
+            return;
+        }
+        if let (Some(vector), Some(_)) = (self.grant.vector, &self.event)
+            && let Err(error) = self.owner.set_vector(vector, None)
+        {
+            tracing::warn!(%error, "silencing a vector");
+        }
+        self.owner.delete_sq(self.grant.qid);
+        self.owner.delete_cq(self.grant.qid);
+    }
+}

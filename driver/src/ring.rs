@@ -1,0 +1,463 @@
+//! The ring.
+
+#![expect(unsafe_code)] // makes the promise of `push` good for the engine
+
+use std::cell::RefCell;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dmaring_dma::DmaBuf;
+use dmaring_dma::pci::PciAddress;
+use dmaring_dma::sysfs::Sysfs;
+use io_uring::types;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::abi::params::Params;
+use crate::abi::rings::{RingMemory, RingView};
+use crate::builder::RingBuilder;
+use crate::device::Device;
+use crate::engine::{CompletionMode, Engine};
+use crate::error::Error;
+use crate::face::{CompletionQueue, SubmissionQueue, Submitter};
+use crate::kernel::KernelRing;
+use crate::notify::Notifier;
+use crate::nvme::{Namespace, QueueOptions};
+use crate::usermem::UserMemory;
+
+/// Who serves a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// Queue pairs of NVMe controllers; no kernel on the data path.
+    Nvme,
+    /// A kernel io_uring.
+    Kernel,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nvme => "nvme",
+            Self::Kernel => "kernel",
+        })
+    }
+}
+
+/// Why a ring is on the kernel though a device was asked for.
+#[derive(Debug)]
+pub struct FallbackReason {
+    name: String,
+    error: Error,
+}
+
+impl FallbackReason {
+    pub(crate) fn new(name: &str, error: Error) -> Self {
+        Self { name: name.to_owned(), error }
+    }
+
+    /// What was in the way of the device.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for FallbackReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} could not be had: {}", self.name, self.error)
+    }
+}
+
+/// What the ring was opened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TargetInfo {
+    /// As a user opens it.
+    pub name: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Offsets and lengths are multiples of this, in bytes.
+    pub block_bytes: u32,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+/// What a ring has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RingStats {
+    /// System calls that the ring made.
+    pub system_calls: u64,
+    /// Bytes copied because the device could not reach the program's memory.
+    pub bounced_bytes: u64,
+    /// Commands given to devices, or entries given to the kernel.
+    pub commands: u64,
+    /// Writes of submission doorbells.
+    pub sq_doorbells: u64,
+    /// Writes of completion doorbells.
+    pub cq_doorbells: u64,
+    /// Interrupts that ended a wait or were found raised.
+    pub interrupts: u64,
+    /// Looks at the completion queues that found nothing.
+    pub idle_polls: u64,
+    /// Completions that belonged to nothing in flight, and were dropped.
+    pub stale_completions: u64,
+    /// Locked memory of the queue pairs, besides data and bounce buffers, in bytes.
+    pub locked_bytes: u64,
+}
+
+/// An io_uring ring on an NVMe device, or on the kernel.
+///
+/// Made by [`Ring::builder`]. It can be sent to another thread but not shared by two: every method that
+/// makes progress works on the one engine inside.
+#[derive(Debug)]
+pub struct Ring {
+    view: RingView,
+    inner: Inner,
+    target: TargetInfo,
+    mode: CompletionMode,
+    fallback: Option<FallbackReason>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Device(Box<DeviceRing>),
+    Kernel(KernelRing),
+}
+
+/// Drop order: the engine deletes its queues on the device, then the ring memory goes, then the device.
+#[derive(Debug)]
+struct DeviceRing {
+    engine: RefCell<Engine>,
+    notifier: Arc<Notifier>,
+    memory: RingMemory,
+    /// Stand for the namespaces where a descriptor is wanted: empty files of their sizes.
+    placeholders: RefCell<Vec<File>>,
+    _devices: RefCell<Vec<Device>>,
+}
+
+impl Ring {
+    /// Options for a ring of `entries` submission entries: 1 to 32,768, rounded up to a power of two.
+    #[must_use]
+    pub fn builder(entries: u32) -> RingBuilder {
+        RingBuilder::new(entries)
+    }
+
+    pub(crate) fn on_device(
+        device: &Device,
+        namespace: Namespace,
+        params: Params,
+        options: QueueOptions,
+        mode: CompletionMode,
+    ) -> Result<Self, Error> {
+        let memory = RingMemory::new(&params).map_err(|reason| Error::Os { call: "mapping the rings", reason })?;
+        let view = memory.view();
+        let notifier = Arc::new(Notifier::new()?);
+        // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
+        let user = unsafe { UserMemory::promised() };
+        let mut engine = Engine::new(view, options, mode, user, Arc::clone(&notifier));
+        let target = target_info(device, &namespace);
+        let file = engine.add_target(Arc::clone(device.owner()), namespace);
+        let placeholder = placeholder(target.size_bytes)?;
+        engine.files().name(placeholder.as_raw_fd(), file);
+        // The first device's queue pair is made now: what is in its way shows here, not in a completion.
+        engine.make_queue(0)?;
+        engine.warm(file);
+        let inner = DeviceRing {
+            engine: RefCell::new(engine),
+            notifier,
+            memory,
+            placeholders: RefCell::new(vec![placeholder]),
+            _devices: RefCell::new(vec![device.clone()]),
+        };
+        Ok(Self { view, inner: Inner::Device(Box::new(inner)), target, mode, fallback: None })
+    }
+
+    pub(crate) fn on_kernel(
+        kernel: KernelRing,
+        name: &str,
+        mode: CompletionMode,
+        fallback: Option<FallbackReason>,
+    ) -> Self {
+        let info = kernel.file().info.clone();
+        let target = TargetInfo {
+            name: name.to_owned(),
+            size_bytes: info.size_bytes,
+            block_bytes: info.block_bytes,
+            read_only: info.read_only,
+        };
+        Self { view: kernel.view(), inner: Inner::Kernel(kernel), target, mode, fallback }
+    }
+
+    /// The submission queue.
+    #[inline]
+    pub fn submission(&mut self) -> SubmissionQueue<'_> {
+        SubmissionQueue::new(self.view)
+    }
+
+    /// The completion queue. Lets the ring advance first.
+    #[inline]
+    pub fn completion(&mut self) -> CompletionQueue<'_> {
+        self.progress();
+        CompletionQueue::new(self)
+    }
+
+    /// The control plane.
+    #[inline]
+    pub fn submitter(&self) -> Submitter<'_> {
+        Submitter::new(self)
+    }
+
+    /// All three faces at once. The completion queue advances with its `sync`.
+    pub fn split(&mut self) -> (Submitter<'_>, SubmissionQueue<'_>, CompletionQueue<'_>) {
+        (Submitter::new(self), SubmissionQueue::new(self.view), CompletionQueue::new(self))
+    }
+
+    /// Submits everything pushed. Answers how many entries were consumed: with the first that is refused
+    /// while it is prepared the batch ends, as in the kernel; the rest stays in the ring.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child of the process that made the ring; a kernel ring's errors.
+    #[inline]
+    pub fn submit(&self) -> io::Result<usize> {
+        match &self.inner {
+            Inner::Device(device) => Ok(device.engine.borrow_mut().submit(u32::MAX)? as usize),
+            Inner::Kernel(kernel) => kernel.submit_and_wait(0).map(|n| n as usize),
+        }
+    }
+
+    /// Submits everything pushed and waits until `want` completions are in the ring, or as many as can
+    /// still come.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    #[inline]
+    pub fn submit_and_wait(&self, want: usize) -> io::Result<usize> {
+        let want = u32::try_from(want).unwrap_or(u32::MAX);
+        match &self.inner {
+            Inner::Device(device) => Ok(device.engine.borrow_mut().submit_and_wait(want)? as usize),
+            Inner::Kernel(kernel) => kernel.submit_and_wait(want).map(|n| n as usize),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn view(&self) -> RingView {
+        self.view
+    }
+
+    #[inline]
+    pub(crate) fn progress(&self) {
+        match &self.inner {
+            Inner::Device(device) => {
+                let mut engine = device.engine.borrow_mut();
+                if engine.is_ours() {
+                    engine.progress();
+                }
+            }
+            Inner::Kernel(kernel) => {
+                if let Err(error) = kernel.progress() {
+                    tracing::debug!(%error, "entering the kernel ring");
+                }
+            }
+        }
+    }
+
+    /// The program has given completions back: the ring's descriptor may have to change.
+    #[inline]
+    pub(crate) fn completions_taken(&self) {
+        if let Inner::Device(device) = &self.inner {
+            device.notifier.update(self.view.cq_tail() != self.view.cq_head());
+        }
+    }
+
+    /// A buffer that the ring's devices reach in place, of at least one byte, aligned to its size up to a
+    /// page. It goes back to the ring's pool when it is dropped, and to its next user only when nothing
+    /// is in flight that might still use it.
+    ///
+    /// # Errors
+    /// Memory, and the limit of locked memory.
+    pub fn alloc(&self, len: usize) -> Result<DmaBuf, Error> {
+        if len == 0 || isize::try_from(len).is_err() {
+            return Err(Error::Unsupported { call: "alloc", what: "a buffer has at least one byte" });
+        }
+        match &self.inner {
+            Inner::Device(device) => device.engine.borrow_mut().alloc(len),
+            Inner::Kernel(kernel) => kernel.alloc(len),
+        }
+    }
+
+    /// Who serves the ring.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        match self.inner {
+            Inner::Device(_) => Backend::Nvme,
+            Inner::Kernel(_) => Backend::Kernel,
+        }
+    }
+
+    /// Why the kernel serves it though a device was asked for.
+    #[must_use]
+    pub fn fallback_reason(&self) -> Option<&FallbackReason> {
+        self.fallback.as_ref()
+    }
+
+    /// How completions are awaited.
+    #[must_use]
+    pub fn completion_mode(&self) -> CompletionMode {
+        self.mode
+    }
+
+    /// What the ring was opened on.
+    #[must_use]
+    pub fn target(&self) -> &TargetInfo {
+        &self.target
+    }
+
+    /// The descriptor that stands for fixed file `index` of those opened by the ring, for operations
+    /// without `FIXED_FILE` and for [`Submitter::register_files`]. On a device ring it is an empty file of
+    /// the namespace's size, good for naming and for `fstat`, not for the kernel's own I/O.
+    #[must_use]
+    pub fn device_fd(&self, index: usize) -> Option<RawFd> {
+        match &self.inner {
+            Inner::Device(device) => device.placeholders.borrow().get(index).map(AsRawFd::as_raw_fd),
+            Inner::Kernel(kernel) => (index == 0).then(|| kernel.file().file.as_raw_fd()),
+        }
+    }
+
+    /// Adds a namespace of a device, the same or another, as the next fixed file. Its queue pair is made
+    /// with the first operation on it.
+    ///
+    /// # Errors
+    /// [`Error::NoNamespace`], [`Error::Namespace`]; [`Error::Unsupported`] on a kernel ring.
+    pub fn add_device(&self, device: &Device, nsid: u32) -> Result<types::Fixed, Error> {
+        let Inner::Device(inner) = &self.inner else {
+            return Err(Error::Unsupported { call: "add_device", what: "the ring is on the kernel" });
+        };
+        let namespace = device.namespace(nsid)?.clone();
+        let placeholder = placeholder(namespace.size_bytes())?;
+        let mut engine = inner.engine.borrow_mut();
+        let file = engine.add_target(Arc::clone(device.owner()), namespace);
+        engine.files().name(placeholder.as_raw_fd(), file);
+        inner.placeholders.borrow_mut().push(placeholder);
+        inner._devices.borrow_mut().push(device.clone());
+        Ok(types::Fixed(file))
+    }
+
+    /// What the ring has done since it was made.
+    #[must_use]
+    pub fn stats(&self) -> RingStats {
+        match &self.inner {
+            Inner::Kernel(kernel) => {
+                let (system_calls, commands) = kernel.counters();
+                RingStats { system_calls, commands, ..RingStats::default() }
+            }
+            Inner::Device(device) => {
+                let engine = device.engine.borrow();
+                let (system_calls, interrupts, idle_polls) = engine.counters();
+                let mut stats = RingStats { system_calls, interrupts, idle_polls, ..RingStats::default() };
+                for queue in engine.queues() {
+                    let of_queue = queue.stats();
+                    stats.bounced_bytes += of_queue.bounced_bytes;
+                    stats.commands += of_queue.commands;
+                    stats.sq_doorbells += of_queue.sq_doorbells;
+                    stats.cq_doorbells += of_queue.cq_doorbells;
+                    stats.stale_completions += of_queue.stale;
+                    stats.locked_bytes += queue.locked_bytes() as u64;
+                }
+                stats
+            }
+        }
+    }
+
+    /// Memory of both rings and the submission entries, in bytes.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        match &self.inner {
+            Inner::Device(device) => device.memory.len_bytes(),
+            Inner::Kernel(kernel) => kernel.ring_bytes(),
+        }
+    }
+
+    /// # Safety
+    /// As [`Submitter::register_buffers`].
+    pub(crate) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+        match &self.inner {
+            // SAFETY: the caller's promise.
+            Inner::Device(device) => Ok(unsafe { device.engine.borrow_mut().register_buffers(buffers) }?),
+            // SAFETY: the caller's promise.
+            Inner::Kernel(kernel) => unsafe { kernel.register_buffers(buffers) },
+        }
+    }
+
+    pub(crate) fn unregister_buffers(&self) -> io::Result<()> {
+        match &self.inner {
+            Inner::Device(device) => Ok(device.engine.borrow_mut().unregister_buffers()?),
+            Inner::Kernel(kernel) => kernel.unregister_buffers(),
+        }
+    }
+
+    pub(crate) fn register_files(&self, fds: &[RawFd]) -> io::Result<()> {
+        match &self.inner {
+            Inner::Device(device) => device.engine.borrow_mut().register_files(fds).map_err(io::Error::from_raw_os_error),
+            Inner::Kernel(kernel) => kernel.register_files(fds),
+        }
+    }
+
+    pub(crate) fn unregister_files(&self) -> io::Result<()> {
+        match &self.inner {
+            Inner::Device(device) => device.engine.borrow_mut().unregister_files().map_err(io::Error::from_raw_os_error),
+            Inner::Kernel(kernel) => kernel.unregister_files(),
+        }
+    }
+}
+
+fn target_info(device: &Device, namespace: &Namespace) -> TargetInfo {
+    let device = device.name();
+    TargetInfo {
+        name: if namespace.nsid == 1 { device } else { format!("{device}/{}", namespace.nsid) },
+        size_bytes: namespace.size_bytes(),
+        block_bytes: namespace.block_bytes(),
+        read_only: namespace.read_only,
+    }
+}
+
+fn placeholder(size_bytes: u64) -> Result<File, Error> {
+    let failed = |reason| Error::Os { call: "a descriptor for the namespace", reason };
+    let fd = memfd_create(c"dmaring-namespace", MFdFlags::MFD_CLOEXEC).map_err(|e| failed(e.into()))?;
+    let file = File::from(fd);
+    file.set_len(size_bytes).map_err(failed)?;
+    Ok(file)
+}
+
+/// The kernel's block device for a namespace, when the kernel's driver has the controller.
+pub(crate) fn block_device(address: PciAddress, nsid: u32) -> Option<PathBuf> {
+    let function = Sysfs::new().function(address).ok()?;
+    let device = function.block_devices.iter().find(|b| b.nsid == Some(nsid))?;
+    Some(PathBuf::from("/dev").join(&device.name))
+}
+
+impl AsFd for Ring {
+    /// A descriptor that is readable whenever the completion queue is, or may be, non-empty. Asking for
+    /// it arms the devices' interrupts; a queue for which none can be had leaves it always readable.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.inner {
+            Inner::Kernel(kernel) => kernel.as_fd(),
+            Inner::Device(device) => {
+                if !device.notifier.is_armed() {
+                    device.engine.borrow_mut().arm();
+                }
+                device.notifier.as_fd()
+            }
+        }
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
