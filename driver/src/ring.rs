@@ -84,6 +84,8 @@ pub struct TargetInfo {
     pub block_bytes: u32,
     /// Writes are refused.
     pub read_only: bool,
+    /// It is a regular file, not a device.
+    pub regular_file: bool,
 }
 
 /// What a ring has done since it was made.
@@ -189,6 +191,7 @@ impl Ring {
             size_bytes: info.size_bytes,
             block_bytes: info.block_bytes,
             read_only: info.read_only,
+            regular_file: info.regular_file,
         };
         Self { view: kernel.view(), inner: Inner::Kernel(kernel), target, mode, fallback }
     }
@@ -422,6 +425,7 @@ fn target_info(device: &Device, namespace: &Namespace) -> TargetInfo {
         size_bytes: namespace.size_bytes(),
         block_bytes: namespace.block_bytes(),
         read_only: namespace.read_only,
+        regular_file: false,
     }
 }
 

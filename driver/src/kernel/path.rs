@@ -18,6 +18,7 @@ pub(crate) struct PathInfo {
     pub(crate) size_bytes: u64,
     pub(crate) block_bytes: u32,
     pub(crate) read_only: bool,
+    pub(crate) regular_file: bool,
 }
 
 /// An opened file or block device.
@@ -49,7 +50,7 @@ impl KernelFile {
         // The file position is where an offset of -1 reads: at the beginning, as after open.
         (&file).rewind().map_err(fail)?;
         let block_bytes = if kind.is_block_device() { logical_block(&file).map_err(fail)? } else { 512 };
-        Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only } })
+        Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only, regular_file: kind.is_file() } })
     }
 }
 
