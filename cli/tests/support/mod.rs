@@ -7,7 +7,10 @@ pub const LIMIT: &str = "120";
 
 pub fn dmaring() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dmaring"));
-    command.stdin(Stdio::null());
+    // Logs of failed guests are kept, here out of the way.
+    command
+        .stdin(Stdio::null())
+        .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
