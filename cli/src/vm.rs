@@ -209,6 +209,12 @@ impl VmOptions {
                 path.display()
             );
         }
+        if !path.exists() && self.size == 0 {
+            bail!(
+                "--size 0: {} does not exist and needs a size to be made with",
+                path.display()
+            );
+        }
         if !path.exists() {
             let made = File::create_new(&path).and_then(|file| file.set_len(self.size));
             made.with_context(|| format!("making {}", path.display()))?;

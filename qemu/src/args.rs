@@ -120,10 +120,15 @@ impl Machine<'_> {
     }
 
     fn kernel_command_line(&self) -> String {
-        let mut line =
-            "console=ttyS0 panic=-1 mitigations=off tsc=reliable random.trust_cpu=on no5lvl \
-                        no_timer_check rcupdate.rcu_expedited=1"
-                .to_owned();
+        // QEMU 7.2 may run a stale breakpoint while another CPU patches the kernel's text, and the kernel
+        // dies of an int3 it does not know (seen once in 80 boots). Most patching is done while booting,
+        // so that happens on one CPU, and init brings up the others.
+        // A CPU that comes up late has its delay loop calibrated for 2 s unless `lpj` is given: that of a
+        // time-stamp counter of 5 GHz; on slower ones delays are longer than asked for, never shorter.
+        // Without `init=`, the kernel would try /bin/sh where it cannot run ours.
+        let mut line = "console=ttyS0 panic=-1 init=/init maxcpus=1 noreplace-smp lpj=20000000 mitigations=off \
+                        tsc=reliable random.trust_cpu=on no5lvl no_timer_check rcupdate.rcu_expedited=1"
+            .to_owned();
         if self.iommu {
             line += " intel_iommu=on";
         }

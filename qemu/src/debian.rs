@@ -191,6 +191,9 @@ fn fetch_into(cache: &Path) -> Result<Kernel, VmError> {
         package = best_known();
     }
     let mut package = package.map_err(unfit)?;
+    if let Some(kernel) = candidate(&package).and_then(|key| unpacked(&cache.join(key)).ok()) {
+        return Ok(kernel);
+    }
     let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(cache);
     let scratch = scratch.doing(|| format!("making a folder in {}", cache.display()))?;
     let deb = match download(&package, scratch.path()) {
@@ -240,6 +243,17 @@ fn best_known() -> Result<Package, String> {
             .filter_map(|line| line.split_whitespace().next()),
     )
     .ok_or_else(|| "apt knows no linux-image package for amd64".to_owned())
+}
+
+/// The cache's name for the version of `package` that apt would download.
+fn candidate(package: &Package) -> Option<String> {
+    let mut show = Command::new("apt-cache");
+    let output = tool(show.args(["show", "--no-all-versions", &package.name])).ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Version: "))?;
+    Some(format!("{}_{}", package.name, version.trim()))
 }
 
 fn best<'a>(names: impl Iterator<Item = &'a str>) -> Option<Package> {

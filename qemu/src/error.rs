@@ -114,6 +114,9 @@ pub enum VmError {
         /// The guest's last words.
         log: GuestLog,
     },
+    /// The user ended the guest with Ctrl-].
+    #[error("the guest was ended by Ctrl-]")]
+    Escaped,
     /// A file asked for could not be brought back.
     #[error("{guest} could not be brought back from the guest: {reason}")]
     Get {

@@ -46,9 +46,12 @@ impl KernelSource {
                 let release = fs::read_to_string("/proc/sys/kernel/osrelease")
                     .doing(|| "/proc/sys/kernel/osrelease".to_owned())?;
                 let release = release.trim();
-                Kernel::from_image(Path::new("/boot").join(format!("vmlinuz-{release}")), None)
+                Kernel::from_image(Path::new("/boot").join(format!("vmlinuz-{release}")), None)?
+                    .with_modules()
             }
-            Self::Image { path, modules } => Kernel::from_image(path.clone(), modules.clone()),
+            Self::Image { path, modules } => {
+                Kernel::from_image(path.clone(), modules.clone())?.with_modules()
+            }
         }
     }
 }
@@ -69,6 +72,19 @@ impl Kernel {
             modules,
             version,
         })
+    }
+}
+
+impl Kernel {
+    /// Says so where there are no modules: the kernel may have all built in, or the guest will lack VFIO.
+    fn with_modules(self) -> Result<Self, VmError> {
+        if !self.modules.is_dir() {
+            eprintln!(
+                "dmaring: no kernel modules in {}: the guest has what is built in",
+                self.modules.display()
+            );
+        }
+        Ok(self)
     }
 }
 

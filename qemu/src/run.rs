@@ -162,6 +162,7 @@ fn build_initramfs(
         env: environment(vm, &library_path),
         cwd: vm.cwd.clone(),
         modules: names,
+        cpus: vm.cpus,
         controllers: vm.controllers.len(),
         namespaces: vm.namespaces().count(),
         get: vm.get.iter().map(|(guest, _)| guest.clone()).collect(),

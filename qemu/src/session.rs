@@ -232,12 +232,7 @@ impl<'a> Session<'a> {
                     log: self.keep_log(),
                 });
             }
-            End::Closed(_) if escaped => {
-                return Err(VmError::Died {
-                    reason: "ended by Ctrl-]".to_owned(),
-                    log: self.keep_log(),
-                });
-            }
+            End::Closed(_) if escaped => return Err(VmError::Escaped),
             End::Closed(reason) => {
                 let said = self
                     .qemu_says

@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::relay::{self, Port};
-use super::{child, system};
+use super::{child, ring, system};
 use crate::frame::Kind;
 use crate::manifest::{self, Manifest, Status};
 
@@ -52,6 +52,8 @@ fn run() -> Result<(), String> {
         manifest.controllers,
         manifest.namespaces,
     ));
+    let _ring = ring::hold();
+    warnings.extend(system::bring_up_cpus(manifest.cpus));
     let send = |kind, bytes: &[u8]| {
         port.send(kind, &[bytes])
             .map_err(|error| format!("the port: {error}"))

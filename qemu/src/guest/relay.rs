@@ -83,14 +83,9 @@ pub(crate) fn listen(mut port: File, stdin: Option<File>, tty: bool) -> Receiver
                     let _ = stdin.as_mut().map(|terminal| terminal.write_all(&[4]));
                 }
                 (Kind::Stdin, []) => stdin = None,
+                // A command that does not read its input is no fault.
                 (Kind::Stdin, bytes) => {
-                    // A command that does not read its input is no fault.
-                    if stdin
-                        .as_mut()
-                        .is_some_and(|stdin| stdin.write_all(bytes).is_err())
-                    {
-                        stdin = None;
-                    }
+                    stdin = stdin.filter(|stdin| (&*stdin).write_all(bytes).is_ok())
                 }
                 (Kind::Resize, [r0, r1, c0, c1]) => {
                     if let (true, Some(terminal)) = (tty, &stdin) {

@@ -133,6 +133,15 @@ pub(crate) fn wait_for_nvme(controllers: usize, namespaces: usize) -> Option<Str
     }
 }
 
+/// Brings up the CPUs that the kernel's command line held back; returns a line for each that fails.
+pub(crate) fn bring_up_cpus(cpus: u32) -> Vec<String> {
+    let failure = |cpu| match fs::write(format!("/sys/devices/system/cpu/cpu{cpu}/online"), "1") {
+        Ok(()) => None,
+        Err(error) => Some(format!("CPU {cpu}: {error}")),
+    };
+    (1..cpus).filter_map(failure).collect()
+}
+
 fn count(folder: &str, is_one: fn(&Path) -> bool) -> usize {
     fs::read_dir(folder)
         .into_iter()
