@@ -7,7 +7,8 @@ use crate::engine::CompletionMode;
 use crate::error::Error;
 use crate::kernel::{KernelFile, KernelRing};
 use crate::nvme::QueueOptions;
-use crate::ring::{FallbackReason, Ring};
+use crate::report::FallbackReason;
+use crate::ring::Ring;
 
 /// Bounce memory of each queue pair unless told otherwise, in bytes.
 const BOUNCE_BYTES: usize = 2 << 20;

@@ -87,9 +87,10 @@ impl Device {
     pub fn open(name: &str) -> Result<Self, Error> {
         match name.parse()? {
             DeviceName::Pci { address, .. } => Self::open_pci(address),
-            DeviceName::Path(_) => {
-                Err(Error::Unsupported { call: "Device::open", what: "a path has no controller of its own: open a ring on it" })
-            }
+            DeviceName::Path(_) => Err(Error::Unsupported {
+                call: "Device::open",
+                what: "a path has no controller of its own: open a ring on it",
+            }),
         }
     }
 
@@ -176,9 +177,18 @@ mod tests {
 
     #[test]
     fn names_that_do_not_parse_say_why_and_show_the_form() {
-        for name in ["", "pci:", "pci:zz", "pci:0000:00:04.0/", "pci:0000:00:04.0/0", "pci:0000:00:04.0/4294967295",
-            "pci:0000:00:04.0/-1", "pci:0000:00:04.0/99999999999999999999", "vfio-user:/x", "model:1GiB"]
-        {
+        for name in [
+            "",
+            "pci:",
+            "pci:zz",
+            "pci:0000:00:04.0/",
+            "pci:0000:00:04.0/0",
+            "pci:0000:00:04.0/4294967295",
+            "pci:0000:00:04.0/-1",
+            "pci:0000:00:04.0/99999999999999999999",
+            "vfio-user:/x",
+            "model:1GiB",
+        ] {
             let error = name.parse::<DeviceName>().unwrap_err();
             assert!(error.to_string().contains("pci:0000:00:04.0"), "{error}");
             assert_eq!(error.errno(), libc::EINVAL);

@@ -114,6 +114,9 @@ pub enum VmError {
         /// The guest's last words.
         log: GuestLog,
     },
+    /// The user ended the guest with Ctrl-].
+    #[error("the guest was ended by Ctrl-]")]
+    Escaped,
     /// A file asked for could not be brought back.
     #[error("{guest} could not be brought back from the guest: {reason}")]
     Get {
@@ -146,9 +149,6 @@ pub(crate) trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, VmError> {
-        self.map_err(|error| VmError::Io {
-            what: what(),
-            source: error.into(),
-        })
+        self.map_err(|error| VmError::Io { what: what(), source: error.into() })
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Manifest {
     pub cwd: String,
     /// Files in [`MODULES`], in loading order.
     pub modules: Vec<String>,
+    /// CPUs to bring up; the kernel starts with one.
+    pub cpus: u32,
     /// Controllers and namespaces to wait for.
     pub controllers: usize,
     pub namespaces: usize,
@@ -50,6 +52,7 @@ mod tests {
             env: vec![("A".into(), "b=c".into())],
             cwd: "/".into(),
             modules: vec!["vfio.ko".into()],
+            cpus: 2,
             controllers: 2,
             namespaces: 3,
             get: vec!["/tmp/x".into()],

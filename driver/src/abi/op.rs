@@ -13,6 +13,7 @@ pub enum Opcode {
     WriteFixed,
     Read,
     Write,
+    UringCmd,
     /// An opcode of the kernel (below [`IORING_OP_LAST`]) that the device does not serve.
     Other(u8),
     /// A number the kernel does not know.
@@ -35,6 +36,7 @@ impl Opcode {
             5 => Self::WriteFixed,
             22 => Self::Read,
             23 => Self::Write,
+            46 => Self::UringCmd,
             IORING_OP_LAST.. => Self::Unknown(number),
             _ => Self::Other(number),
         }
@@ -47,6 +49,9 @@ pub const IOSQE_FIXED_FILE: u8 = 1 << 0;
 pub const IOSQE_BUFFER_SELECT: u8 = 1 << 5;
 /// All flags that kernel 6.18 knows.
 pub const SQE_VALID_FLAGS: u8 = 0x7f;
+
+/// `BLOCK_URING_CMD_DISCARD` (6.12), `_IO(0x12, 0)` of linux/blkdev.h: discards `addr3` bytes at `addr`.
+pub const BLOCK_URING_CMD_DISCARD: u32 = 0x1200;
 
 /// `IORING_FSYNC_DATASYNC`.
 pub const IORING_FSYNC_DATASYNC: u32 = 1 << 0;

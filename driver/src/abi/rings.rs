@@ -195,7 +195,12 @@ impl RingView {
     index!(cq_tail, set_cq_tail, cq_tail, Acquire, Release, "One past the last completion.");
     index!(sq_flags, set_sq_flags, sq_flags, Acquire, Release, "`IORING_SQ_*` flags.");
     index!(sq_dropped, set_sq_dropped, sq_dropped, Relaxed, Relaxed, "Entries dropped for a bad index.");
-    index!(cq_overflow, set_cq_overflow, cq_overflow, Relaxed, Relaxed, "Completions lost (never, with NODROP).");
+
+    /// Completions lost: never, with NODROP.
+    pub(crate) fn cq_overflow(&self) -> u32 {
+        // SAFETY: inside the ring memory, which whoever holds the view keeps alive.
+        unsafe { self.cq_overflow.as_ref() }.load(Ordering::Relaxed)
+    }
 
     pub(crate) fn sq_entries(&self) -> u32 {
         self.sq_mask + 1

@@ -40,7 +40,9 @@ impl Buffers {
                 (0, 0) => Ok(range),
                 // `io_buffer_validate`.
                 (0, _) | (_, 0) => Err(libc::EFAULT),
-                _ if range.len > MOST_BYTES || range.address.checked_add(range.len + PAGE).is_none() => Err(libc::EFAULT),
+                _ if range.len > MOST_BYTES || range.address.checked_add(range.len + PAGE).is_none() => {
+                    Err(libc::EFAULT)
+                }
                 _ => Ok(range),
             }
         };

@@ -112,7 +112,8 @@ impl Completions {
     }
 
     /// Completions behind the ring.
-    pub(crate) fn backlog(&self) -> usize {
+    #[cfg(test)]
+    fn backlog(&self) -> usize {
         self.backlog.len()
     }
 }

@@ -8,8 +8,9 @@
 
 use crate::abi::entry::Sqe;
 use crate::abi::op::{
-    IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE, MAX_RW_COUNT, Opcode,
-    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS, UIO_MAXIOV,
+    BLOCK_URING_CMD_DISCARD, IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE,
+    MAX_RW_COUNT, Opcode, RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS,
+    UIO_MAXIOV,
 };
 use crate::nvme::Namespace;
 
@@ -43,9 +44,16 @@ pub(crate) enum Memory {
 /// A prepared operation. What needs the file, the memory or the device has not been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prepared {
-    Nop { res: i32 },
+    Nop {
+        res: i32,
+    },
     Fsync,
-    Transfer { write: bool, memory: Memory },
+    Transfer {
+        write: bool,
+        memory: Memory,
+    },
+    /// `BLOCK_URING_CMD_DISCARD`.
+    Discard,
 }
 
 /// Checks an entry as `io_init_req` and the operation's prep do.
@@ -68,6 +76,7 @@ pub(crate) fn prepare(sqe: &Sqe) -> Result<Prepared, Refusal> {
     let prepared = match opcode {
         Opcode::Nop => return prepare_nop(sqe),
         Opcode::Fsync => return prepare_fsync(sqe),
+        Opcode::UringCmd => return prepare_command(sqe),
         Opcode::Read => Prepared::Transfer { write: false, memory: Memory::Plain },
         Opcode::Write => Prepared::Transfer { write: true, memory: Memory::Plain },
         Opcode::Readv => Prepared::Transfer { write: false, memory: Memory::Vector },
@@ -132,6 +141,34 @@ fn prepare_fsync(sqe: &Sqe) -> Result<Prepared, Refusal> {
         return Err(prep(libc::EINVAL));
     }
     Ok(Prepared::Fsync)
+}
+
+/// `io_uring_cmd_prep`. Which command it is shows at issue.
+fn prepare_command(sqe: &Sqe) -> Result<Prepared, Refusal> {
+    check_personality(sqe)?;
+    // `cmd_op` shares its word with `__pad1`; of the command's flags (`op_flags`) none is served.
+    if sqe.off >> 32 != 0 || sqe.op_flags != 0 {
+        return Err(prep(libc::EINVAL));
+    }
+    Ok(Prepared::Discard)
+}
+
+/// `blkdev_uring_cmd` and `blkdev_cmd_discard` (block/ioctl.c): the range of a discard.
+pub(crate) fn check_discard(sqe: &Sqe, namespace: &Namespace) -> Result<(u64, u64), Refusal> {
+    let unused = sqe.ioprio != 0 || sqe.len != 0 || sqe.file_index != 0;
+    if unused || sqe.off as u32 != BLOCK_URING_CMD_DISCARD {
+        return Err(issue(libc::EINVAL));
+    }
+    if namespace.read_only {
+        return Err(issue(libc::EPERM));
+    }
+    let (offset, len) = (sqe.addr, sqe.addr3);
+    let aligned = (offset | len) & (u64::from(namespace.block_bytes()) - 1) == 0;
+    let inside = offset.checked_add(len).is_some_and(|end| end <= namespace.size_bytes());
+    if len == 0 || !aligned || !inside {
+        return Err(issue(libc::EINVAL));
+    }
+    Ok((offset, len))
 }
 
 /// `kiocb_set_rw_flags` for a block device opened with O_DIRECT: whether the data must be durable.

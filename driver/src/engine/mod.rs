@@ -18,7 +18,7 @@ use dmaring_dma::{DmaPool, fork};
 
 use self::buffers::Buffers;
 use self::completions::Completions;
-use self::decode::{Extent, Memory, Prepared, Refusal, check_rw_flags, clip, issue, prepare};
+use self::decode::{Extent, Memory, Prepared, Refusal, check_discard, check_rw_flags, clip, issue, prepare};
 use self::files::{Files, Target};
 use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_FIXED_FILE, MAX_RW_COUNT};
@@ -189,6 +189,10 @@ impl Engine {
                 let target = self.target(sqe)?;
                 self.fsync(sqe, target)
             }
+            Prepared::Discard => {
+                let target = self.target(sqe)?;
+                self.discard(sqe, target)
+            }
             Prepared::Transfer { write, memory } => {
                 self.segments.clear();
                 // Memory that cannot be is refused while preparing, a bad registered range at issue.
@@ -252,6 +256,18 @@ impl Engine {
         let queue = self.queue_of(target)?;
         let namespace = &self.files.target(target).namespace;
         self.queues[queue].flush(sqe.user_data, namespace, &self.user);
+        Ok(Outcome::Issued)
+    }
+
+    fn discard(&mut self, sqe: &Sqe, target: usize) -> Result<Outcome, Refusal> {
+        let Target { namespace, owner, .. } = self.files.target(target);
+        let range = check_discard(sqe, namespace)?;
+        if !owner.info().identify.has_dataset_management() {
+            return Err(issue(libc::EOPNOTSUPP));
+        }
+        let queue = self.queue_of(target)?;
+        let namespace = &self.files.target(target).namespace;
+        self.queues[queue].discard(sqe.user_data, range, namespace, &self.user);
         Ok(Outcome::Issued)
     }
 

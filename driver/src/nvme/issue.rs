@@ -5,7 +5,7 @@ use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, PrpSlot};
 use super::queue::{IoQueue, Sink};
 use super::request::{Kind, Segment, Transfer};
-use crate::spec::command::{Command, FUA, nvm};
+use crate::spec::command::{Command, FUA, deallocate_range, nvm};
 use crate::spec::completion::Completion;
 use crate::spec::status::Status;
 use crate::usermem::UserMemory;
@@ -70,6 +70,19 @@ impl IoQueue {
         self.start(index, user);
     }
 
+    /// Takes up a discard of whole blocks of `namespace`.
+    pub(crate) fn discard(
+        &mut self,
+        user_data: u64,
+        (offset, len): (u64, u64),
+        namespace: &Namespace,
+        user: &UserMemory,
+    ) {
+        let index = self.requests.take();
+        self.requests[index].discard(user_data, offset, len, namespace);
+        self.start(index, user);
+    }
+
     fn start(&mut self, index: u32, user: &UserMemory) {
         if !self.waiting.is_empty() || !self.issue_all(index, user) {
             self.waiting.push_back(index);
@@ -108,6 +121,7 @@ impl IoQueue {
             Kind::Read => (nvm::READ, 0),
             Kind::Write { fua } => (nvm::WRITE, if fua { FUA } else { 0 }),
             Kind::Flush => return self.issue_flush(index),
+            Kind::Discard => return self.issue_discard(index),
         };
         self.pages.clear();
         let pages = if in_place { Some(self.pages_in_place(index)) } else { self.pages_bounced(index) };
@@ -147,6 +161,27 @@ impl IoQueue {
         request.issued = request.len;
         request.in_flight += 1;
         let command = Command { nsid: request.nsid, ..Command::new(nvm::FLUSH) };
+        self.grant.sq.push(&Command { cdw0: command.cdw0 | u32::from(cid) << 16, ..command });
+        true
+    }
+
+    /// One range of at most `u32::MAX` blocks.
+    fn issue_discard(&mut self, index: u32) -> bool {
+        let request = &self.requests[index];
+        let blocks = (request.len - request.issued) >> request.block_shift;
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        let first_block = (request.offset + request.issued) >> request.block_shift;
+        let Some((address, list)) = self.lists.hold(&deallocate_range(first_block, blocks)) else { return false };
+        let Some(cid) = self.ids.take(index.into(), GENERAL) else {
+            self.lists.give_back(list);
+            return false;
+        };
+        let slot = usize::from(cid) & (self.flights.len() - 1);
+        self.flights[slot] = Flight { at: 0, list: Some(list), bounce: None };
+        let request = &mut self.requests[index];
+        request.issued += u64::from(blocks) << request.block_shift;
+        request.in_flight += 1;
+        let command = Command::deallocate(request.nsid, 1, address);
         self.grant.sq.push(&Command { cdw0: command.cdw0 | u32::from(cid) << 16, ..command });
         true
     }

@@ -26,7 +26,9 @@ impl Namespace {
         };
         if id.format.metadata_bytes != 0 {
             let bytes = id.format.metadata_bytes;
-            return refuse(format!("its blocks carry {bytes} bytes of metadata: format it without (nvme format --lbaf)"));
+            return refuse(format!(
+                "its blocks carry {bytes} bytes of metadata: format it without (nvme format --lbaf)"
+            ));
         }
         if id.protection != 0 {
             return refuse("it is formatted with end-to-end protection: format it without (nvme format --pi=0)".into());

@@ -100,6 +100,16 @@ impl PrpLists {
         }
     }
 
+    /// Copies `bytes` (at most the shortest slot, 64) into a slot, for a command whose data is that.
+    /// Answers where the device finds it. `None` when all slots are in use.
+    pub(super) fn hold(&mut self, bytes: &[u8]) -> Option<(u64, PrpSlot)> {
+        assert!(bytes.len() <= 64, "the shortest slot has 64 bytes");
+        let slot = self.free.pop()?;
+        let at = slot as usize * self.slot_bytes;
+        self.region.slice(at, bytes.len()).copy_from(bytes);
+        Some((self.mapping.iova().get() + at as u64, PrpSlot(slot)))
+    }
+
     /// The command of this list has completed.
     pub(super) fn give_back(&mut self, slot: PrpSlot) {
         self.free.push(slot.0);

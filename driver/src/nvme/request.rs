@@ -1,4 +1,4 @@
-//! Everything but the straight line: transfers of any length, alignment and memory, and flushes.
+//! Everything but the straight line: transfers of any length, alignment and memory, flushes and discards.
 //!
 //! ```text
 //!   Transfer -> Request -> commands of at most MDTS each -> completions -> one CQE
@@ -41,8 +41,12 @@ pub(crate) struct Transfer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
-    Write { fua: bool },
+    Write {
+        fua: bool,
+    },
     Flush,
+    /// Dataset Management, Deallocate.
+    Discard,
 }
 
 /// A request between its SQE and its CQE.
@@ -104,6 +108,13 @@ impl Request {
         self.len = 1;
     }
 
+    pub(super) fn discard(&mut self, user_data: u64, offset: u64, len: u64, namespace: &Namespace) {
+        self.begin(user_data, namespace);
+        self.kind = Kind::Discard;
+        self.offset = offset;
+        self.len = len;
+    }
+
     fn begin(&mut self, user_data: u64, namespace: &Namespace) {
         self.user_data = user_data;
         self.nsid = namespace.nsid;
@@ -124,7 +135,7 @@ impl Request {
     pub(super) fn result(&self) -> i32 {
         match self.kind {
             _ if self.error != 0 => self.error,
-            Kind::Flush => 0,
+            Kind::Flush | Kind::Discard => 0,
             Kind::Read | Kind::Write { .. } => self.len as i32,
         }
     }

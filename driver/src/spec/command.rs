@@ -121,6 +121,16 @@ impl Command {
     }
 }
 
+/// One range descriptor of Dataset Management (NVM section 3.2.3, figure 42): `blocks` from
+/// `first_block`, with no context attributes.
+#[must_use]
+pub fn deallocate_range(first_block: u64, blocks: u32) -> [u8; 16] {
+    let mut range = [0; 16];
+    range[4..8].copy_from_slice(&blocks.to_le_bytes());
+    range[8..].copy_from_slice(&first_block.to_le_bytes());
+    range
+}
+
 fn queue_size(queue: u16, entries: u16) -> u32 {
     u32::from(entries - 1) << 16 | u32::from(queue)
 }

@@ -11,6 +11,7 @@
 mod child;
 mod init;
 mod relay;
+mod ring;
 mod system;
 
 use std::path::Path;
