@@ -53,11 +53,7 @@ fn claim(path: &Path) -> anyhow::Result<Option<File>> {
     match open {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            bail!(
-                "{} is in use, so nothing is written to it: {}",
-                path.display(),
-                users(path)
-            )
+            bail!("{} is in use, so nothing is written to it: {}", path.display(), users(path))
         }
         Err(error) => Err(error).with_context(|| format!("cannot claim {}", path.display())),
     }
@@ -82,12 +78,7 @@ fn users(path: &Path) -> String {
 }
 
 fn refuse_signatures(target: &Target, extent: &Extent) -> anyhow::Result<()> {
-    let options = Options {
-        slots: 1,
-        slot_bytes: Reader::chunk_bytes(),
-        plain: false,
-        fua: false,
-    };
+    let options = Options { slots: 1, slot_bytes: Reader::chunk_bytes(), plain: false, fua: false };
     // Interrupt: the kernel polls only where it was set up for that.
     let mut lanes = Lanes::new(target.ring(1, Completion::Interrupt)?, options)?;
     // A file may end within a block; nothing stands in that part.

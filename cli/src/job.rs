@@ -164,6 +164,27 @@ pub struct Job {
 }
 
 impl JobArgs {
+    /// The words that say the same on another command line.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.extend([format!("--{name}"), value]);
+            }
+        };
+        option("rw", Some(self.rw.word().to_owned()));
+        option("bs", Some(self.bs.to_string()));
+        option("iodepth", Some(self.iodepth.to_string()));
+        option("runtime", self.runtime.map(|time| time.as_secs_f64().to_string()));
+        option("ios", self.ios.map(|ios| ios.to_string()));
+        option("numjobs", Some(self.numjobs.to_string()));
+        option("rwmixread", self.rwmixread.map(|percent| percent.to_string()));
+        option("seed", Some(self.seed.to_string()));
+        let flags = [("--fua", self.fua), ("--plain", self.plain), ("--no-latency", self.no_latency)];
+        words.extend(flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag.to_owned()));
+        words
+    }
+
     /// Refuses what contradicts itself.
     ///
     /// # Errors
@@ -225,9 +246,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = number.parse::<f64>().ok().map(|number| number * scale);
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let in_reason = |time: &Duration| (Duration::from_millis(1)..=DAY * 365).contains(time);
-    duration
-        .filter(in_reason)
-        .ok_or_else(|| "write a number of seconds above zero, such as 2, 0.5 or 500ms".to_owned())
+    duration.filter(in_reason).ok_or_else(|| "write a number of seconds above zero, such as 2, 0.5 or 500ms".to_owned())
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -265,6 +284,17 @@ mod tests {
         let half = Limit::Time(Duration::from_millis(500));
         assert_eq!(job("--runtime 0.5").unwrap().limit, half);
         assert_eq!(job("--runtime 500ms").unwrap().limit, half);
+    }
+
+    #[test]
+    fn words_say_the_same_again() {
+        let line = "--rw randrw --bs 8k --iodepth 3 --ios 9 --numjobs 2 --rwmixread 10 --seed 5 --fua --plain";
+        let again = |line: &str| {
+            let words = std::iter::once("x").chain(line.split_whitespace());
+            Line::try_parse_from(words).unwrap().job.words().join(" ")
+        };
+        assert_eq!(again(line), line.replace("8k", "8192"));
+        assert!(again("--runtime 250ms").contains("--runtime 0.25"));
     }
 
     #[test]

@@ -89,10 +89,7 @@ impl Lanes {
             Memory::Plain(vec![Page([0; PAGE]); len.div_ceil(PAGE)])
         } else {
             let mut buffer = ring.alloc(len)?;
-            let iovec = libc::iovec {
-                iov_base: buffer.as_mut_ptr().cast(),
-                iov_len: len,
-            };
+            let iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len };
             // SAFETY: `memory` holds the buffer until the ring, an earlier field, has been dropped.
             let registered = unsafe { ring.submitter().register_buffers(&[iovec]) };
             registered.with_context(|| {
@@ -141,20 +138,14 @@ impl Lanes {
         // A slot is at most 1 GiB (see `job`).
         let (len, offset) = (len as u32, op.offset);
         let entry = match (op.kind, registered) {
-            (Kind::Read, true) => opcode::ReadFixed::new(DEVICE, pointer, len, BUFFER)
-                .offset(offset)
-                .build(),
-            (Kind::Read, false) => opcode::Read::new(DEVICE, pointer, len)
-                .offset(offset)
-                .build(),
-            (Kind::Write, true) => opcode::WriteFixed::new(DEVICE, pointer, len, BUFFER)
-                .offset(offset)
-                .rw_flags(self.write_flags)
-                .build(),
-            (Kind::Write, false) => opcode::Write::new(DEVICE, pointer, len)
-                .offset(offset)
-                .rw_flags(self.write_flags)
-                .build(),
+            (Kind::Read, true) => opcode::ReadFixed::new(DEVICE, pointer, len, BUFFER).offset(offset).build(),
+            (Kind::Read, false) => opcode::Read::new(DEVICE, pointer, len).offset(offset).build(),
+            (Kind::Write, true) => {
+                opcode::WriteFixed::new(DEVICE, pointer, len, BUFFER).offset(offset).rw_flags(self.write_flags).build()
+            }
+            (Kind::Write, false) => {
+                opcode::Write::new(DEVICE, pointer, len).offset(offset).rw_flags(self.write_flags).build()
+            }
         };
         self.busy[slot] = true;
         self.push_entry(&entry.user_data(slot as u64));
@@ -198,8 +189,8 @@ impl Lanes {
     /// What the device or the kernel answered.
     pub fn sync(&mut self) -> io::Result<()> {
         self.drain()?;
-        let polled_kernel = self.ring.backend() == Backend::Kernel
-            && self.ring.completion_mode() == dmaring::CompletionMode::Poll;
+        let polled_kernel =
+            self.ring.backend() == Backend::Kernel && self.ring.completion_mode() == dmaring::CompletionMode::Poll;
         if polled_kernel {
             // Such rings only read and write.
             return std::fs::File::open(&self.ring.target().name)?.sync_data();

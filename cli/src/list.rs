@@ -59,17 +59,11 @@ struct Usable {
 
 impl Usable {
     fn yes() -> Self {
-        Self {
-            usable: true,
-            why_not: None,
-        }
+        Self { usable: true, why_not: None }
     }
 
     fn no(why: impl Into<String>) -> Self {
-        Self {
-            usable: false,
-            why_not: Some(why.into()),
-        }
+        Self { usable: false, why_not: Some(why.into()) }
     }
 
     fn word(&self) -> &'static str {
@@ -210,10 +204,7 @@ fn kernel_poll(sysfs: &Sysfs, function: &PciFunction) -> Usable {
     if polls(sysfs, &disk.name) {
         return Usable::yes();
     }
-    Usable::no(format!(
-        "{} has no poll queues: load its driver with nvme.poll_queues=1 or more",
-        disk.name
-    ))
+    Usable::no(format!("{} has no poll queues: load its driver with nvme.poll_queues=1 or more", disk.name))
 }
 
 /// Whether a disk of the kernel has poll queues.
@@ -229,7 +220,8 @@ fn kernel_io_uring() -> Usable {
     Usable::no(match error.raw_os_error() {
         Some(libc::ENOSYS) => "this kernel has none: 5.1 or newer with CONFIG_IO_URING is needed".to_owned(),
         Some(libc::EPERM) => {
-            "it is forbidden here: see /proc/sys/kernel/io_uring_disabled, or the container's seccomp profile".to_owned()
+            "it is forbidden here: see /proc/sys/kernel/io_uring_disabled, or the container's seccomp profile"
+                .to_owned()
         }
         _ => error.to_string(),
     })
@@ -245,7 +237,16 @@ impl Listing {
             return format!("no NVMe controllers on the PCI bus of this machine\n{io_uring}\n");
         }
         let mut table = table::new(&[
-            "address", "model", "serial", "driver", "group", "namespaces", "poll", "interrupt", "kernel", "kernel poll",
+            "address",
+            "model",
+            "serial",
+            "driver",
+            "group",
+            "namespaces",
+            "poll",
+            "interrupt",
+            "kernel",
+            "kernel poll",
         ]);
         for controller in &self.controllers {
             let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bind;
+mod compare;
 mod guard;
 mod info;
 mod interrupt;
@@ -15,11 +16,13 @@ mod plan;
 mod report;
 mod signature;
 mod size;
+mod swap;
 mod table;
 mod target;
 mod usage;
 mod verify;
 mod vm;
+mod vm_compare;
 
 use std::process::ExitCode;
 
@@ -44,6 +47,8 @@ enum Command {
     Info(info::InfoCommand),
     /// Run one job on a device and measure it
     Bench(bench::BenchCommand),
+    /// Run one job on several devices and with several ways of completion, in turn
+    Compare(compare::CompareCommand),
     /// Run programs in a guest with emulated NVMe controllers and an IOMMU
     Vm(vm::VmCommand),
 }
@@ -60,7 +65,8 @@ fn main() -> ExitCode {
         Command::Unbind(command) => done(command.run()),
         Command::Info(command) => done(command.run()),
         Command::Bench(command) => command.run(command_line()),
-        Command::Vm(command) => command.run(),
+        Command::Compare(command) => command.run(command_line()),
+        Command::Vm(command) => command.run(command_line()),
     };
     result.unwrap_or_else(|error| {
         output::note(&format!("{error:#}"));

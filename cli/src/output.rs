@@ -66,9 +66,9 @@ impl JsonSink {
         text.push('\n');
         match self {
             Self::Stdout => print(&text),
-            Self::File { path, mut file } => file
-                .write_all(text.as_bytes())
-                .with_context(|| format!("cannot write {}", path.display())),
+            Self::File { path, mut file } => {
+                file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+            }
         }
     }
 }

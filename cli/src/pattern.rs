@@ -92,10 +92,8 @@ impl Pattern {
         let words = cell.as_chunks::<8>().0;
         let word = |index: usize| u64::from_le_bytes(words[index]);
         let expected = generation.unwrap_or_else(|| word(2));
-        let wrong = words
-            .iter()
-            .zip(self.words(at, expected))
-            .position(|(found, expected)| *found != expected.to_le_bytes());
+        let wrong =
+            words.iter().zip(self.words(at, expected)).position(|(found, expected)| *found != expected.to_le_bytes());
         let Some(wrong) = wrong else {
             return Ok(());
         };
@@ -104,23 +102,14 @@ impl Pattern {
             0 if cell.iter().all(|byte| *byte == 0) => here(What::Zeros),
             0 => here(What::NoPattern),
             1 => here(What::Misplaced { offset: word(1) }),
-            _ if word(3) != self.seed => here(What::Seed {
-                found: word(3),
-                expected: self.seed,
-            }),
-            2 => here(What::Generation {
-                found: word(2),
-                expected,
-            }),
+            _ if word(3) != self.seed => here(What::Seed { found: word(3), expected: self.seed }),
+            2 => here(What::Generation { found: word(2), expected }),
             _ => {
                 let value = self.words(at, expected).nth(wrong).unwrap_or_default();
                 let pairs = words[wrong].into_iter().zip(value.to_le_bytes());
                 let first = pairs.enumerate().find(|(_, (found, good))| found != good);
                 let (index, (found, expected)) = first.unwrap_or_default();
-                Err(Mismatch {
-                    at: at + (wrong * 8 + index) as u64,
-                    what: What::Byte { found, expected },
-                })
+                Err(Mismatch { at: at + (wrong * 8 + index) as u64, what: What::Byte { found, expected } })
             }
         }
     }
@@ -128,10 +117,7 @@ impl Pattern {
     fn words(self, offset: u64, generation: u64) -> impl Iterator<Item = u64> {
         let header: [u64; HEADER] = [MAGIC, offset, generation, self.seed];
         let mut stream = SplitMix::new(self.seed ^ offset.rotate_left(20) ^ generation << 56);
-        header
-            .into_iter()
-            .chain(std::iter::repeat_with(move || stream.next()))
-            .take(CELL / 8)
+        header.into_iter().chain(std::iter::repeat_with(move || stream.next())).take(CELL / 8)
     }
 }
 

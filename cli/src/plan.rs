@@ -105,11 +105,7 @@ impl Plan {
                 "--iodepth {depth} with --bs {bs} needs {buffers} bytes of buffers; a ring registers at most {MAX_BUFFER_BYTES}"
             );
         }
-        let region = |index| Region {
-            offset: region.offset + index * blocks * job.bs,
-            blocks,
-            block_bytes: job.bs,
-        };
+        let region = |index| Region { offset: region.offset + index * blocks * job.bs, blocks, block_bytes: job.bs };
         let regions = (0..jobs).map(region).collect();
         Ok(Self { job, regions })
     }
@@ -125,12 +121,7 @@ mod tests {
     const SIZE: u64 = 1 << 20;
 
     fn plan(job: Job, offset: u64, size: Option<u64>) -> Result<Plan, String> {
-        let target = Extent {
-            name: "disk".into(),
-            size_bytes: SIZE,
-            block_bytes: 4096,
-            read_only: true,
-        };
+        let target = Extent { name: "disk".into(), size_bytes: SIZE, block_bytes: 4096, read_only: true };
         let region = RegionArgs { offset, size };
         Plan::new(job, &region, &target).map_err(|error| error.to_string())
     }
@@ -154,15 +145,8 @@ mod tests {
     fn jobs_get_parts_of_their_own() {
         let three = Job { numjobs: 3, ..job() };
         let plan = plan(three, 4096, Some(100_000)).unwrap();
-        let places: Vec<(u64, u64)> = plan
-            .regions
-            .iter()
-            .map(|region| (region.offset, region.size_bytes()))
-            .collect();
-        assert_eq!(
-            places,
-            [(4096, 32768), (4096 + 32768, 32768), (4096 + 65536, 32768)]
-        );
+        let places: Vec<(u64, u64)> = plan.regions.iter().map(|region| (region.offset, region.size_bytes())).collect();
+        assert_eq!(places, [(4096, 32768), (4096 + 32768, 32768), (4096 + 65536, 32768)]);
     }
 
     #[test]

@@ -8,10 +8,7 @@ use crate::report::{Report, Run};
 /// A table in the style of all of this command.
 pub fn new(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(UTF8_HORIZONTAL_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
 }
 
@@ -57,7 +54,6 @@ fn figures(runs: &[Run], emulated: bool) -> Table {
         "bounced B/IO".to_owned(),
         timed("CPU ns/IO"),
         timed("IOPS"),
-        timed("MiB/s"),
         timed("mean µs"),
         timed("p50 µs"),
         timed("p99 µs"),
@@ -78,7 +74,6 @@ fn figures(runs: &[Run], emulated: bool) -> Table {
             format!("{:.0}", run.bytes_bounced_per_io),
             format!("{:.0}", run.cpu_ns_per_io),
             format!("{:.0}", run.iops),
-            format!("{:.1}", run.bytes_per_second / f64::from(1 << 20)),
             latency(|all| all.mean),
             latency(|all| all.p50 as f64),
             latency(|all| all.p99 as f64),
@@ -86,7 +81,7 @@ fn figures(runs: &[Run], emulated: bool) -> Table {
             data(run),
         ]);
     }
-    for column in table.column_iter_mut().skip(3).take(11) {
+    for column in table.column_iter_mut().skip(3).take(10) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table

@@ -62,10 +62,6 @@ impl Target {
 
     /// How completions are learnt of unless the user says.
     pub fn usual_completion(&self) -> Completion {
-        if self.is_device() {
-            Completion::Poll
-        } else {
-            Completion::Interrupt
-        }
+        if self.is_device() { Completion::Poll } else { Completion::Interrupt }
     }
 }

@@ -38,9 +38,7 @@ impl Verified {
     pub fn complaint(&self) -> Option<String> {
         let first = self.first.as_ref()?;
         let (wrong, blocks) = (self.wrong, self.blocks);
-        Some(format!(
-            "verification failed: {wrong} of {blocks} blocks are wrong; the first at {first}"
-        ))
+        Some(format!("verification failed: {wrong} of {blocks} blocks are wrong; the first at {first}"))
     }
 }
 
@@ -128,10 +126,6 @@ fn whole(op: Op, result: i32, block_bytes: u64) -> anyhow::Result<()> {
     if result == expected {
         return Ok(());
     }
-    let failure = Failure {
-        op,
-        result,
-        expected,
-    };
+    let failure = Failure { op, result, expected };
     bail!("verification cannot go on: {failure}")
 }

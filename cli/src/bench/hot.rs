@@ -55,7 +55,10 @@ pub fn run<const CLOCK: bool>(
     let (mut now, mut issued, mut ended) = (begin, 0, false);
     let (full, before) = (block.len() as i32, until.done.load(Ordering::Relaxed));
     loop {
-        while !ended && issued < until.ios && let Some(&slot) = idle.last() {
+        while !ended
+            && issued < until.ios
+            && let Some(&slot) = idle.last()
+        {
             let Some(op) = places.next(lanes.in_flight()) else {
                 break;
             };

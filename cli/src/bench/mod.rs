@@ -138,11 +138,7 @@ fn measure(request: &Request, target: &Target, plan: &Plan, interrupt: &Interrup
     drop(progress);
     let mut run = Run::new(&request.device, &session, completion, &[sample]);
     if request.verify && interrupt.status().is_none() {
-        let found: Verified = if writes {
-            session.check_written(stop)?
-        } else {
-            session.check_all(None, stop)?
-        };
+        let found: Verified = if writes { session.check_written(stop)? } else { session.check_all(None, stop)? };
         run.verified = Some(Checked::from(&found));
     }
     Ok(run)

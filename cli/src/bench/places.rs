@@ -152,11 +152,7 @@ mod tests {
     }
 
     fn region(blocks: u64) -> Region {
-        Region {
-            offset: 8192,
-            blocks,
-            block_bytes: 4096,
-        }
+        Region { offset: 8192, blocks, block_bytes: 4096 }
     }
 
     #[test]
@@ -211,9 +207,7 @@ mod tests {
     #[test]
     fn sequential_places_wrap() {
         let mut places = Places::new(&job(Rw::Read, 100), 0, region(3), false);
-        let blocks: Vec<u64> = (0..7)
-            .map(|_| (places.next(0).unwrap().offset - 8192) / 4096)
-            .collect();
+        let blocks: Vec<u64> = (0..7).map(|_| (places.next(0).unwrap().offset - 8192) / 4096).collect();
         assert_eq!(blocks, [0, 1, 2, 0, 1, 2, 0]);
     }
 }

@@ -101,12 +101,7 @@ impl Session {
         let mut workers = Vec::new();
         for (index, region) in (0..).zip(&plan.regions) {
             let ring = target.ring(job.iodepth, completion)?;
-            let options = Options {
-                slots: job.iodepth,
-                slot_bytes: job.bs as usize,
-                plain: job.plain,
-                fua: job.fua,
-            };
+            let options = Options { slots: job.iodepth, slot_bytes: job.bs as usize, plain: job.plain, fua: job.fua };
             let mut lanes = Lanes::new(ring, options)?;
             probe(&mut lanes, region, job.bs as usize)?;
             let mut block = vec![0; job.bs as usize];
@@ -127,12 +122,7 @@ impl Session {
         let pattern = Pattern::new(job.seed);
         let done = workers.iter().map(|_| AtomicU64::new(0)).collect();
         let plan = plan.clone();
-        Ok(Self {
-            plan,
-            pattern,
-            workers,
-            done,
-        })
+        Ok(Self { plan, pattern, workers, done })
     }
 
     /// Counts of I/Os done so far, one for each thread.
@@ -172,12 +162,7 @@ impl Session {
         };
         let each = self.workers.iter_mut().zip(self.done.iter());
         let tallies = on_threads(each, |(worker, done)| {
-            let until = Until {
-                ios,
-                deadline,
-                stop,
-                done,
-            };
+            let until = Until { ios, deadline, stop, done };
             worker.run(clock, pattern, &until)
         });
         let (time, cpu) = (begin.elapsed(), process_time()?.saturating_sub(cpu_before));
@@ -185,12 +170,7 @@ impl Session {
         for result in tallies {
             tally.add(&result?);
         }
-        Ok(Sample {
-            tally,
-            time,
-            cpu,
-            stats: self.stats().combine(before, u64::wrapping_sub),
-        })
+        Ok(Sample { tally, time, cpu, stats: self.stats().combine(before, u64::wrapping_sub) })
     }
 
     fn stats(&self) -> Counters {
@@ -205,9 +185,8 @@ impl Session {
     pub fn fill(&mut self, generation: u64, stop: &AtomicBool) -> anyhow::Result<()> {
         let pattern = self.pattern;
         let each = self.workers.iter_mut();
-        let results = on_threads(each, |worker| {
-            verify::fill(&mut worker.lanes, pattern, worker.region, generation, stop)
-        });
+        let results =
+            on_threads(each, |worker| verify::fill(&mut worker.lanes, pattern, worker.region, generation, stop));
         results.into_iter().collect()
     }
 
@@ -258,12 +237,7 @@ impl Session {
                 };
                 worker.lanes.read_slot(slot, &mut worker.block);
                 let wrong = self.pattern.check(&worker.block, flight.op.offset, Some(generation));
-                sum.add(Verified {
-                    blocks: 1,
-                    wrong: u64::from(wrong.is_err()),
-                    first: wrong.err(),
-                    cut_short: false,
-                });
+                sum.add(Verified { blocks: 1, wrong: u64::from(wrong.is_err()), first: wrong.err(), cut_short: false });
             }
         }
         sum
@@ -274,16 +248,8 @@ impl Worker {
     fn run(&mut self, clock: bool, pattern: Option<Pattern>, until: &Until<'_>) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         let run = if clock { hot::run::<true> } else { hot::run::<false> };
-        run(
-            &mut self.lanes,
-            &mut self.places,
-            &mut self.block,
-            pattern,
-            until,
-            &mut tally,
-            &mut self.flights,
-        )
-        .context("the ring has failed")?;
+        run(&mut self.lanes, &mut self.places, &mut self.block, pattern, until, &mut tally, &mut self.flights)
+            .context("the ring has failed")?;
         Ok(tally)
     }
 }
@@ -295,10 +261,7 @@ fn probe(lanes: &mut Lanes, region: &Region, len: usize) -> anyhow::Result<()> {
     };
     let ring = lanes.ring();
     let (name, polled) = (&ring.target().name, ring.completion_mode() == dmaring::CompletionMode::Poll);
-    let unsupported = matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::EOPNOTSUPP | Errno::EINVAL)
-    );
+    let unsupported = matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EOPNOTSUPP | Errno::EINVAL));
     if polled && unsupported && ring.backend() == Backend::Kernel {
         bail!(
             "{name} cannot be polled by the kernel: that takes an NVMe disk and its driver loaded with nvme.poll_queues=1 or more (or --completion interrupt)"
@@ -318,10 +281,8 @@ fn on_threads<I: Send, T: Send>(
     }
     let each = &each;
     thread::scope(|scope| {
-        let handles: Vec<_> = items
-            .into_iter()
-            .map(|item| thread::Builder::new().spawn_scoped(scope, move || each(item)))
-            .collect();
+        let handles: Vec<_> =
+            items.into_iter().map(|item| thread::Builder::new().spawn_scoped(scope, move || each(item))).collect();
         let join = |handle: std::io::Result<thread::ScopedJoinHandle<'_, _>>| match handle {
             Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             Err(error) => Err(anyhow!(error).context("starting a thread")),

@@ -58,13 +58,7 @@ impl Default for Tally {
         // The arguments are in the range that `new_with_bounds` documents.
         let latencies = Histogram::new_with_bounds(1, LONGEST_NS, 3);
         let latencies = latencies.unwrap_or_else(|error| unreachable!("{error}"));
-        Self {
-            reads: 0,
-            writes: 0,
-            errors: 0,
-            first_error: None,
-            latencies,
-        }
+        Self { reads: 0, writes: 0, errors: 0, first_error: None, latencies }
     }
 }
 
@@ -85,11 +79,7 @@ impl Tally {
     #[cold]
     pub(super) fn bad(&mut self, op: Op, result: i32, expected: i32) {
         self.errors += 1;
-        self.first_error.get_or_insert(Failure {
-            op,
-            result,
-            expected,
-        });
+        self.first_error.get_or_insert(Failure { op, result, expected });
     }
 
     #[inline]
@@ -115,19 +105,13 @@ mod tests {
 
     #[test]
     fn failures_name_the_errno() {
-        let op = Op {
-            kind: Kind::Write,
-            offset: 8192,
-        };
+        let op = Op { kind: Kind::Write, offset: 8192 };
         let mut tally = Tally::default();
         tally.bad(op, -libc::ENOSPC, 4096);
         tally.bad(op, 512, 4096);
         assert_eq!((tally.errors, tally.ios()), (2, 2));
         let first = tally.first_error.unwrap();
-        assert_eq!(
-            first.to_string(),
-            "write of 4096 bytes at 8192: ENOSPC (No space left on device)"
-        );
+        assert_eq!(first.to_string(), "write of 4096 bytes at 8192: ENOSPC (No space left on device)");
         let short = Failure { result: 512, ..first };
         assert!(short.to_string().contains("only 512 bytes"));
     }

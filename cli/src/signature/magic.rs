@@ -41,21 +41,11 @@ const BTRFS: &str = "btrfs file system";
 const KIB: u64 = 1 << 10;
 
 const fn at(what: &'static str, offsets: &'static [u64], bytes: &'static [u8]) -> Magic {
-    Magic {
-        what,
-        place: Place::At(offsets),
-        bytes,
-        also: None,
-    }
+    Magic { what, place: Place::At(offsets), bytes, also: None }
 }
 
 const fn end(what: &'static str, align: u64, back: u64, plus: u64, bytes: &'static [u8]) -> Magic {
-    Magic {
-        what,
-        place: Place::FromEnd { align, back, plus },
-        bytes,
-        also: None,
-    }
+    Magic { what, place: Place::FromEnd { align, back, plus }, bytes, also: None }
 }
 
 /// The pages that swap may have been made for: the magic ends the first one.
@@ -66,12 +56,7 @@ pub const MAGICS: &[Magic] = &[
     // UEFI specification, 5.3.2: at logical block 1.
     at("GPT partition table", &[512, 4096], b"EFI PART"),
     // Linux fs/ext4/ext4.h: superblock at 1024, s_magic at 0x38.
-    Magic {
-        what: "ext2/3/4 file system",
-        place: Place::At(&[1024 + 0x38]),
-        bytes: &[0x53, 0xef],
-        also: Some(is_ext),
-    },
+    Magic { what: "ext2/3/4 file system", place: Place::At(&[1024 + 0x38]), bytes: &[0x53, 0xef], also: Some(is_ext) },
     // fs/xfs/libxfs/xfs_format.h, XFS_SB_MAGIC.
     at("XFS file system", &[0], b"XFSB"),
     // include/uapi/linux/btrfs_tree.h: superblocks at 64 KiB, 64 MiB, 256 GiB; magic at 0x40.
@@ -99,9 +84,7 @@ pub const MAGICS: &[Magic] = &[
     at(LUKS, &[0], b"LUKS\xba\xbe"),
     at(
         LUKS,
-        &[
-            0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000,
-        ],
+        &[0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000],
         b"SKUL\xba\xbe",
     ),
     // OpenZFS uberblock_impl.h, UBERBLOCK_MAGIC, in either byte order.
@@ -125,11 +108,7 @@ pub const MAGICS: &[Magic] = &[
     // ECMA-119, 8.1, and ECMA-167: volume descriptors from sector 16 of 2048 bytes.
     Magic {
         what: "ISO 9660 file system",
-        place: Place::Every {
-            from: 32769,
-            to: 32769 + 4 * 2048,
-            step: 2048,
-        },
+        place: Place::Every { from: 32769, to: 32769 + 4 * 2048, step: 2048 },
         bytes: b"CD001",
         also: None,
     },
@@ -144,12 +123,7 @@ pub const MAGICS: &[Magic] = &[
 ];
 
 const fn zfs(bytes: &'static [u8]) -> Magic {
-    Magic {
-        what: ZFS,
-        place: Place::ZfsLabels,
-        bytes,
-        also: None,
-    }
+    Magic { what: ZFS, place: Place::ZfsLabels, bytes, also: None }
 }
 
 /// s_log_block_size (0x18) is at most 6, s_rev_level (0x4c) 0 or 1.

@@ -16,11 +16,7 @@ impl<'a> Reader<'a> {
     /// `read` fills its buffer from an offset.
     pub fn new(size_bytes: u64, read: &'a mut dyn FnMut(u64, &mut [u8]) -> anyhow::Result<()>) -> Self {
         let chunks = BTreeMap::new();
-        Self {
-            size_bytes,
-            read,
-            chunks,
-        }
+        Self { size_bytes, read, chunks }
     }
 
     /// The most that is read at once, in bytes.
