@@ -15,7 +15,9 @@ use crate::target::Target;
 
 /// Keeps a block device from being mounted, as long as it lives.
 #[derive(Debug)]
-pub struct Claim(Option<File>);
+pub struct Claim {
+    _file: Option<File>,
+}
 
 /// Refuses a device that is in use, and without `force` one that carries something.
 ///
@@ -24,9 +26,9 @@ pub struct Claim(Option<File>);
 pub fn before_writing(target: &Target, extent: &Extent, force: bool) -> anyhow::Result<Claim> {
     let claim = if target.is_device() {
         // The kernel has no disk of it.
-        Claim(None)
+        Claim { _file: None }
     } else {
-        Claim(claim(Path::new(&extent.name))?)
+        Claim { _file: claim(Path::new(&extent.name))? }
     };
     if !force {
         refuse_signatures(target, extent)?;

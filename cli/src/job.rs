@@ -26,10 +26,11 @@ pub enum Rw {
     /// Random writes
     RandWrite,
     /// Sequential reads and writes
-    #[value(alias = "readwrite")]
-    Rw,
+    #[value(name = "rw", alias = "readwrite")]
+    Mixed,
     /// Random reads and writes
-    RandRw,
+    #[value(name = "randrw")]
+    RandMixed,
 }
 
 impl Rw {
@@ -40,8 +41,8 @@ impl Rw {
             Self::Write => "write",
             Self::RandRead => "randread",
             Self::RandWrite => "randwrite",
-            Self::Rw => "rw",
-            Self::RandRw => "randrw",
+            Self::Mixed => "rw",
+            Self::RandMixed => "randrw",
         }
     }
 
@@ -52,11 +53,11 @@ impl Rw {
 
     /// Whether places are chosen at random.
     pub fn is_random(self) -> bool {
-        matches!(self, Self::RandRead | Self::RandWrite | Self::RandRw)
+        matches!(self, Self::RandRead | Self::RandWrite | Self::RandMixed)
     }
 
     fn is_mixed(self) -> bool {
-        matches!(self, Self::Rw | Self::RandRw)
+        matches!(self, Self::Mixed | Self::RandMixed)
     }
 }
 
@@ -94,7 +95,7 @@ pub struct JobArgs {
     #[arg(long, value_name = "KIND", default_value = "randread", hide_possible_values = true)]
     pub rw: Rw,
     /// Bytes of each I/O
-    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = parse_length)]
     pub bs: u64,
     /// I/Os in flight in each job's ring
     #[arg(long, value_name = "N", default_value_t = 32,
@@ -131,10 +132,10 @@ pub struct JobArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RegionArgs {
     /// Begin of the part of the device that is used
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_offset)]
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size)]
     pub offset: u64,
     /// Length of that part, divided among the jobs [default: to the end]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_length)]
     pub size: Option<u64>,
 }
 
@@ -200,7 +201,7 @@ impl JobArgs {
         let read_percent = match rw {
             Rw::Read | Rw::RandRead => 100,
             Rw::Write | Rw::RandWrite => 0,
-            Rw::Rw | Rw::RandRw => self.rwmixread.unwrap_or(50),
+            Rw::Mixed | Rw::RandMixed => self.rwmixread.unwrap_or(50),
         };
         if self.bs > MAX_BLOCK {
             bail!("--bs {}: an I/O is of at most {MAX_BLOCK} bytes", self.bs);
@@ -227,9 +228,12 @@ impl JobArgs {
 /// The kernel cuts an I/O at 2 GiB less a page (MAX_RW_COUNT); this is the next smaller power of two.
 const MAX_BLOCK: u64 = 1 << 30;
 
-/// As [`parse_size`], but zero is one.
-fn parse_offset(text: &str) -> Result<u64, String> {
-    if text == "0" { Ok(0) } else { parse_size(text) }
+/// As [`parse_size`], but zero is none.
+pub fn parse_length(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("it is zero; write a number of bytes or one such as 4k, 512M or 1GiB".to_owned()),
+        length => Ok(length),
+    }
 }
 
 fn parse_count(text: &str) -> Result<u64, String> {
@@ -277,7 +281,7 @@ mod tests {
         for word in ["read", "write", "randread", "randwrite", "rw", "randrw"] {
             assert_eq!(job(&format!("--rw {word}")).unwrap().rw.word(), word);
         }
-        assert_eq!(job("--rw readwrite").unwrap().rw, Rw::Rw);
+        assert_eq!(job("--rw readwrite").unwrap().rw, Rw::Mixed);
         assert_eq!(job("--bs 16k").unwrap().bs, 16384);
         assert_eq!(job("--rw rw --rwmixread 70").unwrap().read_percent, 70);
         assert_eq!(job("--ios 10").unwrap().limit, Limit::Ios(10));

@@ -27,6 +27,7 @@ mod vm_compare;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(name = "dmaring", version, about = "io_uring rings on NVMe queues")]
@@ -55,6 +56,7 @@ enum Command {
 
 fn main() -> ExitCode {
     dmaring_qemu::guest::init_if_pid1();
+    log_to_stderr();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage::report(&error),
@@ -72,6 +74,14 @@ fn main() -> ExitCode {
         output::note(&format!("{error:#}"));
         ExitCode::FAILURE
     })
+}
+
+/// Warnings of the library, such as what was taken by force; what ends a command is its error instead.
+fn log_to_stderr() {
+    let usual = || EnvFilter::new("error,dmaring_dma=warn");
+    let filter = EnvFilter::try_from_env("DMARING_LOG").unwrap_or_else(|_| usual());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    log.without_time().with_target(false).init();
 }
 
 fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {

@@ -139,7 +139,7 @@ impl SplitMix {
 
     /// The next number below `bound`, all alike likely but for one part in 2^64 / `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }
 

@@ -49,11 +49,6 @@ impl Region {
     pub fn at(&self, block: u64) -> u64 {
         self.offset + block * self.block_bytes
     }
-
-    /// Bytes in all.
-    pub fn size_bytes(&self) -> u64 {
-        self.blocks * self.block_bytes
-    }
 }
 
 /// What will be done.
@@ -145,7 +140,8 @@ mod tests {
     fn jobs_get_parts_of_their_own() {
         let three = Job { numjobs: 3, ..job() };
         let plan = plan(three, 4096, Some(100_000)).unwrap();
-        let places: Vec<(u64, u64)> = plan.regions.iter().map(|region| (region.offset, region.size_bytes())).collect();
+        let places: Vec<(u64, u64)> =
+            plan.regions.iter().map(|region| (region.offset, region.blocks * region.block_bytes)).collect();
         assert_eq!(places, [(4096, 32768), (4096 + 32768, 32768), (4096 + 65536, 32768)]);
     }
 

@@ -214,7 +214,10 @@ impl Run {
         let mut all = Vec::new();
         if let Some(first) = &self.first_error {
             let (errors, ios) = (self.errors, self.ios);
-            all.push(format!("{name}: {errors} of {ios} I/Os failed; the first: {first}"));
+            let polls = self.backend == "kernel" && self.completion == "poll" && first.contains("EOPNOTSUPP");
+            let hint =
+                if polls { "; the kernel polls NVMe disks with poll queues only: --completion interrupt" } else { "" };
+            all.push(format!("{name}: {errors} of {ios} I/Os failed; the first: {first}{hint}"));
         }
         if let Some(Checked { blocks, wrong, first: Some(first), .. }) = &self.verified {
             all.push(format!(

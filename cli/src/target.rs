@@ -1,6 +1,8 @@
 //! A device by its name, from which rings are opened.
 
+use anyhow::bail;
 use dmaring::{Device, DeviceName, Ring};
+use dmaring_dma::pci::PciAddress;
 
 use crate::job::Completion;
 
@@ -31,15 +33,13 @@ impl Target {
                 Err(_) if fallback => Source::Name { fallback },
                 Err(error) => return Err(error.into()),
             },
+            DeviceName::Path(path) if !path.exists() && name.parse::<PciAddress>().is_ok() => {
+                bail!("there is no file {name}; if the controller at that address is meant, write pci:{name}");
+            }
             _ => Source::Name { fallback: false },
         };
         let name = name.to_owned();
         Ok(Self { name, source })
-    }
-
-    /// As given.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// Whether it is a device of ours rather than a path.

@@ -33,13 +33,6 @@ impl Verified {
         let both = [self.first.take(), other.first];
         self.first = both.into_iter().flatten().min_by_key(|place| place.at);
     }
-
-    /// What is wrong, in words.
-    pub fn complaint(&self) -> Option<String> {
-        let first = self.first.as_ref()?;
-        let (wrong, blocks) = (self.wrong, self.blocks);
-        Some(format!("verification failed: {wrong} of {blocks} blocks are wrong; the first at {first}"))
-    }
 }
 
 /// Writes the pattern to every block of a region and makes it durable.

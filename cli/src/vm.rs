@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use dmaring_qemu::{Controller, Input, KernelSource, Namespace, Storage, Vm, VmError};
 
+use crate::output;
 use crate::size::parse_size;
 use crate::vm_compare::VmCompare;
 
@@ -236,7 +237,8 @@ impl VmCommand {
             Action::Compare(compare) => compare.run(command_line),
             Action::Fetch => {
                 let (qemu, kernel) = dmaring_qemu::fetch()?;
-                println!("QEMU: {}\nkernel: {} ({})", qemu.display(), kernel.image.display(), kernel.version);
+                let (qemu, image) = (qemu.display(), kernel.image.display());
+                output::print(&format!("QEMU: {qemu}\nkernel: {image} ({})\n", kernel.version))?;
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -11,11 +11,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use dmaring_qemu::Vm;
 
-use crate::job::JobArgs;
+use crate::job::{JobArgs, Limit, parse_length};
 use crate::machine::Machine;
 use crate::output::{self, JsonSink};
 use crate::report::Report;
-use crate::size::parse_size;
 use crate::table;
 use crate::vm::{self, VmOptions};
 
@@ -37,7 +36,7 @@ pub struct VmCompare {
     #[command(flatten)]
     job: JobArgs,
     /// The part of each controller that is used
-    #[arg(long, value_name = "SIZE", default_value = "16m", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "16m", value_parser = parse_length)]
     region: u64,
     /// Rounds; the controllers swap their roles between them
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -59,8 +58,8 @@ impl VmCompare {
         let job = self.job.resolve(DEFAULT_TIME)?;
         self.options.controllers = 2;
         self.job.runtime = match job.limit {
-            crate::job::Limit::Time(time) => Some(time),
-            crate::job::Limit::Ios(_) => None,
+            Limit::Time(time) => Some(time),
+            Limit::Ios(_) => None,
         };
         // The kernel at its best: no translation of its own DMA, and queues to poll.
         for (name, usual) in [("iommu", "iommu=pt"), ("nvme.poll_queues", "nvme.poll_queues=1")] {

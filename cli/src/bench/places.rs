@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn places_stay_in_the_region() {
-        for rw in [Rw::Read, Rw::Write, Rw::RandRead, Rw::RandWrite, Rw::Rw, Rw::RandRw] {
+        for rw in [Rw::Read, Rw::Write, Rw::RandRead, Rw::RandWrite, Rw::Mixed, Rw::RandMixed] {
             for once in [false, true] {
                 let mut places = Places::new(&job(rw, 40), 0, region(10), once);
                 for _ in 0..1000 {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_mix_is_as_asked() {
-        let mut places = Places::new(&job(Rw::RandRw, 70), 0, region(100), false);
+        let mut places = Places::new(&job(Rw::RandMixed, 70), 0, region(100), false);
         let kinds = (0..10_000).map(|_| places.next(0).unwrap().kind);
         let reads = kinds.filter(|kind| *kind == Kind::Read).count();
         assert!((6800..7200).contains(&reads), "{reads}");

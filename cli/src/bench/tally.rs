@@ -1,6 +1,7 @@
 //! What was counted while measuring.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -48,8 +49,8 @@ impl fmt::Display for Failure {
         if self.result >= 0 {
             return write!(f, "only {} bytes were transferred", self.result);
         }
-        let errno = Errno::from_raw(self.result.saturating_neg());
-        write!(f, "{errno:?} ({})", errno.desc())
+        let number = self.result.saturating_neg();
+        write!(f, "{:?}: {}", Errno::from_raw(number), io::Error::from_raw_os_error(number))
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
         tally.bad(op, 512, 4096);
         assert_eq!((tally.errors, tally.ios()), (2, 2));
         let first = tally.first_error.unwrap();
-        assert_eq!(first.to_string(), "write of 4096 bytes at 8192: ENOSPC (No space left on device)");
+        assert_eq!(first.to_string(), "write of 4096 bytes at 8192: ENOSPC: No space left on device (os error 28)");
         let short = Failure { result: 512, ..first };
         assert!(short.to_string().contains("only 512 bytes"));
     }

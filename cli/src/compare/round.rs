@@ -120,6 +120,7 @@ impl<'a> Round<'a> {
             entry.session.slice(Limit::Ios(depth * WARM_UP), false, stop)?;
         }
         let (slices, limit) = slices(self.request.job.limit);
+        self.request.stage(&format!("measuring in {slices} slices each"));
         for number in 0..slices {
             for entry in in_turn(entries, number) {
                 if self.stopped() {
@@ -156,6 +157,8 @@ impl<'a> Round<'a> {
                 break;
             }
             let generation = self.generations.get(&entry.identity).map_or(0, |last| last + 1);
+            let (device, completion) = (&entry.device, entry.completion.word());
+            self.request.stage(&format!("{device}, {completion}: writing the pattern and reading it back"));
             entry.session.fill(generation, self.interrupt.flag())?;
             self.generations.insert(entry.identity.clone(), generation);
             let found = entry.session.check_all(Some(generation), self.interrupt.flag())?;

@@ -178,8 +178,8 @@ mod tests {
     #[test]
     fn modules_get_their_own_parameters() {
         let line = "console=ttyS0 nvme.poll_queues=2 nvme_core.multipath=N nvme.use_threaded_interrupts=1 quiet";
-        assert_eq!(parameters(line, "nvme.ko"), c"poll_queues=2 use_threaded_interrupts=1".into());
-        assert_eq!(parameters(line, "nvme-core.ko"), c"multipath=N".into());
-        assert_eq!(parameters(line, "vfio.ko"), c"".into());
+        assert_eq!(parameters(line, "nvme.ko").as_c_str(), c"poll_queues=2 use_threaded_interrupts=1");
+        assert_eq!(parameters(line, "nvme-core.ko").as_c_str(), c"multipath=N");
+        assert_eq!(parameters(line, "vfio.ko").as_c_str(), c"");
     }
 }
