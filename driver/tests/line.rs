@@ -74,35 +74,89 @@ impl Side {
     }
 }
 
-/// A number near one of the places where something changes.
+/// What is done to a good entry: nothing, or one member gets a value near a place where something
+/// changes.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    None,
+    Opcode(u8),
+    Flags(u8),
+    Ioprio(u16),
+    File(i32),
+    Offset(i64),
+    Address(i64),
+    Len(i64),
+    Buffer(u16),
+    OpFlags(u32),
+    Personality(u16),
+    FileIndex(u32),
+    Attributes(u64),
+}
+
+/// A number near one of `places`.
 fn near(places: &'static [i64]) -> impl Strategy<Value = i64> {
-    (prop::sample::select(places), prop_oneof![Just(0i64), -4i64..=4, -1024i64..=1024, Just(512), Just(-512)])
-        .prop_map(|(place, off)| place.wrapping_add(off))
+    let step = prop_oneof![Just(0i64), -4i64..=4, Just(512), Just(-512), Just(4096), Just(-4096), -9000i64..=9000];
+    (prop::sample::select(places), step).prop_map(|(place, step)| place.wrapping_add(step))
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    const LAST: i64 = SIZE as i64;
+    prop_oneof![
+        6 => Just(Change::None),
+        1 => prop::sample::select(&[0u8, 3, 6, 7, 12, 22, 63, 255][..]).prop_map(Change::Opcode),
+        1 => prop::sample::select(&[0u8, 3, 5, 9, 0x41, 0x81][..]).prop_map(Change::Flags),
+        1 => prop::sample::select(&[1u16, 0x4000, 0x6007, 0xe000][..]).prop_map(Change::Ioprio),
+        1 => prop::sample::select(&[1i32, -1, i32::MAX, i32::MIN][..]).prop_map(Change::File),
+        3 => near(&[0, LAST - 8192, LAST, -1, i64::MAX, i64::MIN]).prop_map(Change::Offset),
+        3 => near(&[0, 32 << 10, 40 << 10, (48 << 10) + 4, (48 << 10) + 9004, i64::MIN, i64::MAX])
+            .prop_map(Change::Address),
+        3 => near(&[0, 4096, 8192, 16384, 0x7fff_f000, u32::MAX as i64]).prop_map(Change::Len),
+        1 => prop::sample::select(&[1u16, 2, 3, 4, 5, u16::MAX][..]).prop_map(Change::Buffer),
+        1 => prop::sample::select(&[1u32, 2, 4, 8, 0x10, 0x30, 0x40, 1 << 31][..]).prop_map(Change::OpFlags),
+        1 => prop::sample::select(&[1u16, u16::MAX][..]).prop_map(Change::Personality),
+        1 => prop::sample::select(&[1u32, u32::MAX][..]).prop_map(Change::FileIndex),
+        1 => prop::sample::select(&[1u64, 1 << 63][..]).prop_map(Change::Attributes),
+    ]
 }
 
 prop_compose! {
+    /// An entry and where its memory is, relative to the arena: a good one with one change.
     fn entries()(
-        opcode in prop::sample::select(&[4u8, 5, 4, 5, 4, 5, 22, 255][..]),
-        flags in prop::sample::select(&[1u8, 1, 1, 1, 1, 0, 3, 0x81][..]),
-        ioprio in prop::sample::select(&[0u16, 0, 0, 0, 0, 1, 0x4000, 0xe000][..]),
-        fd in prop::sample::select(&[0i32, 0, 0, 0, 0, 1, -1][..]),
-        offset in prop_oneof![
-            near(&[0, 4096, 8192, SIZE as i64 / 2, SIZE as i64 - 4096, SIZE as i64, -1, i64::MAX]),
-            (0i64..SIZE as i64 / 512).prop_map(|b| b * 512),
-        ],
-        address in near(&[0, 512, 2048, 4096, (32 << 10) - 4096, 32 << 10, 40 << 10, (48 << 10) + 4, (48 << 10) + 1024, i64::MIN, i64::MAX]),
-        len in prop_oneof![near(&[0, 512, 4096, 8192, 12288, u32::MAX as i64]), (1i64..40).prop_map(|b| b * 512)],
-        index in prop::sample::select(&[0u16, 0, 0, 0, 1, 2, 3, 3, 4, u16::MAX][..]),
-        op_flags in prop::sample::select(&[0u32, 0, 0, 0, 0, 1, 2, 8, 0x40, 1 << 31][..]),
-        personality in prop::sample::select(&[0u16, 0, 0, 0, 0, 0, 1][..]),
-        file_index in prop::sample::select(&[0u32, 0, 0, 0, 0, 0, 1][..]),
-        attr_type_mask in prop::sample::select(&[0u64, 0, 0, 0, 0, 0, 1][..]),
+        write in any::<bool>(),
+        blocks in 1u32..=17,
+        at in 0u64..SIZE / 512 + 2,
+        into in 0i64..64,
+        odd in prop::sample::select(&[0i64, 0, 0, 0, 0, 4, 508, 1, 2][..]),
+        third in prop::bool::weighted(0.2),
+        change in changes(),
     ) -> (Sqe, i64) {
-        // A plain read names memory by address: it is given a range of the arena below.
-        let sqe = Sqe {
-            opcode, flags, ioprio, fd, off: offset as u64, len: len as u32, buf_index: index, op_flags, personality,
-            file_index, attr_type_mask, ..Sqe::default()
+        let mut sqe = Sqe {
+            opcode: 4 + u8::from(write),
+            flags: 1,
+            off: at * 512,
+            len: blocks * 512,
+            buf_index: if third { 3 } else { 0 },
+            ..Sqe::default()
         };
+        let mut address = into * 512 + odd;
+        if third {
+            address = (48 << 10) + 4 + address % 1024;
+        }
+        match change {
+            Change::None => {}
+            Change::Opcode(opcode) => sqe.opcode = opcode,
+            Change::Flags(flags) => sqe.flags = flags,
+            Change::Ioprio(ioprio) => sqe.ioprio = ioprio,
+            Change::File(fd) => sqe.fd = fd,
+            Change::Offset(offset) => sqe.off = offset as u64,
+            Change::Address(changed) => address = changed,
+            Change::Len(len) => sqe.len = len as u32,
+            Change::Buffer(index) => sqe.buf_index = index,
+            Change::OpFlags(flags) => sqe.op_flags = flags,
+            Change::Personality(id) => sqe.personality = id,
+            Change::FileIndex(index) => sqe.file_index = index,
+            Change::Attributes(mask) => sqe.attr_type_mask = mask,
+        }
         (sqe, address)
     }
 }
