@@ -1,7 +1,28 @@
 //! The `dmaring` command.
 
+mod bench;
+mod bind;
+mod compare;
+mod guard;
+mod info;
+mod interrupt;
+mod job;
+mod lanes;
+mod list;
+mod machine;
+mod output;
+mod pattern;
+mod plan;
+mod report;
+mod signature;
 mod size;
+mod swap;
+mod table;
+mod target;
+mod usage;
+mod verify;
 mod vm;
+mod vm_compare;
 
 use std::process::ExitCode;
 
@@ -16,17 +37,49 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// List NVMe controllers, and what can be used of each
+    List(list::ListCommand),
+    /// Take a controller from the kernel's driver, for use in user space
+    Bind(bind::BindCommand),
+    /// Give a controller back to the kernel's driver
+    Unbind(bind::UnbindCommand),
+    /// Show what a device is and what it can do
+    Info(info::InfoCommand),
+    /// Run one job on a device and measure it
+    Bench(bench::BenchCommand),
+    /// Run one job on several devices and with several ways of completion, in turn
+    Compare(compare::CompareCommand),
     /// Run programs in a guest with emulated NVMe controllers and an IOMMU
     Vm(vm::VmCommand),
 }
 
 fn main() -> ExitCode {
     dmaring_qemu::guest::init_if_pid1();
-    let result = match Arguments::parse().command {
-        Command::Vm(command) => command.run(),
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage::report(&error),
+    };
+    let result = match arguments.command {
+        Command::List(command) => done(command.run()),
+        Command::Bind(command) => done(command.run()),
+        Command::Unbind(command) => done(command.run()),
+        Command::Info(command) => done(command.run()),
+        Command::Bench(command) => command.run(command_line()),
+        Command::Compare(command) => command.run(command_line()),
+        Command::Vm(command) => command.run(command_line()),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("dmaring: {error:#}");
+        output::note(&format!("{error:#}"));
         ExitCode::FAILURE
     })
+}
+
+fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// This process' command line, for reports.
+fn command_line() -> String {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    format!("dmaring {}", words.join(" "))
 }

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use dmaring_qemu::{Controller, Input, KernelSource, Namespace, Storage, Vm, VmError};
 
 use crate::size::parse_size;
+use crate::vm_compare::VmCompare;
 
 /// `dmaring vm`.
 #[derive(Args)]
@@ -35,6 +36,8 @@ enum Action {
         #[command(flatten)]
         options: VmOptions,
     },
+    /// Boot a guest with two controllers and compare this library with the kernel's io_uring
+    Compare(Box<VmCompare>),
     /// Have QEMU and the guest's kernel ready, so that later runs need no network
     Fetch,
 }
@@ -220,7 +223,7 @@ impl VmCommand {
     ///
     /// # Errors
     /// Whatever kept the command from running to its end.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, command_line: String) -> anyhow::Result<ExitCode> {
         match self.action {
             Action::Run { options, command } => {
                 let (vm, command) = with_command(options.to_vm()?, &options.add, command)?;
@@ -230,6 +233,7 @@ impl VmCommand {
                 let (vm, command) = with_shell(options.to_vm()?)?;
                 finish(&vm, command)
             }
+            Action::Compare(compare) => compare.run(command_line),
             Action::Fetch => {
                 let (qemu, kernel) = dmaring_qemu::fetch()?;
                 println!("QEMU: {}\nkernel: {} ({})", qemu.display(), kernel.image.display(), kernel.version);
@@ -240,7 +244,7 @@ impl VmCommand {
 }
 
 /// Runs, showing the end of the kernel log if the guest failed.
-fn finish(vm: &Vm, command: Vec<String>) -> anyhow::Result<ExitCode> {
+pub fn finish(vm: &Vm, command: Vec<String>) -> anyhow::Result<ExitCode> {
     let exit = vm.run(command).inspect_err(show_log)?;
     Ok(ExitCode::from(u8::try_from(exit.status()).unwrap_or(1)))
 }

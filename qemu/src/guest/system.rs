@@ -1,5 +1,6 @@
 //! Making a bare kernel fit to run programs.
 
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
@@ -60,18 +61,34 @@ fn mount_one((kind, place, options): (&str, &str, &str)) -> nix::Result<()> {
     mount(Some(kind), place, Some(kind), MsFlags::empty(), Some(options))
 }
 
-/// Loads the modules in order; returns a line for each that fails.
+/// Loads the modules in order, with their parameters on the kernel's command line; returns a line for
+/// each that fails.
 pub(crate) fn load_modules(names: &[String]) -> Vec<String> {
-    let failure = |name: &String| match load(name) {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let failure = |name: &String| match load(name, &parameters(&line, name)) {
         Ok(()) | Err(Errno::EEXIST) => None,
         Err(errno) => Some(format!("module {name}: {errno}")),
     };
     names.iter().filter_map(failure).collect()
 }
 
-fn load(name: &str) -> nix::Result<()> {
+/// What follows `MODULE.` in the words of a kernel command line. The kernel itself does this only for
+/// what is built in; for modules it is the loader's part.
+fn parameters(line: &str, file: &str) -> CString {
+    let plain = |name: &str| name.replace('-', "_");
+    let module = plain(file.strip_suffix(".ko").unwrap_or(file));
+    let mine = |word: &'_ str| {
+        let (name, parameter) = word.split_once('.')?;
+        (plain(name) == module).then(|| parameter.to_owned())
+    };
+    let words: Vec<String> = line.split_whitespace().filter_map(mine).collect();
+    // A line of the kernel holds no null.
+    CString::new(words.join(" ")).unwrap_or_default()
+}
+
+fn load(name: &str, parameters: &CStr) -> nix::Result<()> {
     let open = |path: &Path| File::open(path).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
-    finit_module(open(&Path::new(MODULES).join(name))?, c"", ModuleInitFlags::empty())
+    finit_module(open(&Path::new(MODULES).join(name))?, parameters, ModuleInitFlags::empty())
 }
 
 /// Opens the virtio-serial port to the host.
@@ -156,5 +173,13 @@ mod tests {
         {
             assert_eq!(is_namespace(&Path::new("/sys/class/block").join(name)), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn modules_get_their_own_parameters() {
+        let line = "console=ttyS0 nvme.poll_queues=2 nvme_core.multipath=N nvme.use_threaded_interrupts=1 quiet";
+        assert_eq!(parameters(line, "nvme.ko"), c"poll_queues=2 use_threaded_interrupts=1".into());
+        assert_eq!(parameters(line, "nvme-core.ko"), c"multipath=N".into());
+        assert_eq!(parameters(line, "vfio.ko"), c"".into());
     }
 }
