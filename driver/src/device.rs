@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
+use dmaring_dma::Transport;
 use dmaring_dma::pci::PciAddress;
 use dmaring_dma::vfio::VfioDevice;
 
@@ -106,6 +107,18 @@ impl Device {
             }
         };
         drop(open);
+        Self::of(owner)
+    }
+
+    /// Takes the controller behind any transport, such as a [`Model`](crate::model::Model).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn on(transport: Arc<dyn Transport>) -> Result<Self, Error> {
+        Self::of(Arc::new(Owner::open(transport)?))
+    }
+
+    fn of(owner: Arc<Owner>) -> Result<Self, Error> {
         let mut namespaces = Vec::new();
         let mut unusable = Vec::new();
         for (nsid, namespace) in owner.namespaces()? {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{CompletionMode, Engine};
 use crate::error::Error;
 use crate::notify::sleep;
-use crate::nvme::{Health, LineTarget};
+use crate::nvme::{Health, IoQueue, LineTarget};
 
 /// How long the device may leave a command unanswered (Linux: `io_timeout`, 30 s).
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +39,9 @@ impl Engine {
         self.cq.set_flags(busy);
         if taken == 0 {
             self.idle_polls += 1;
+            if busy {
+                self.queues.iter().for_each(IoQueue::relax);
+            }
             if self.idle_polls.is_multiple_of(IDLE_LOOKS) && busy {
                 self.look();
             }
@@ -55,7 +58,7 @@ impl Engine {
         }
         while self.cq.ready() < want && self.is_busy() {
             match self.mode {
-                CompletionMode::Poll => std::hint::spin_loop(),
+                CompletionMode::Poll => {}
                 CompletionMode::Interrupt => self.park()?,
             }
             self.progress();
@@ -95,7 +98,6 @@ impl Engine {
         self.publish();
         while self.is_busy() {
             self.progress();
-            std::hint::spin_loop();
         }
     }
 
