@@ -4,7 +4,7 @@
 use std::io;
 
 use anyhow::Context;
-use dmaring::{Backend, DmaBuf, Ring};
+use dmaring::{Backend, DmaBuf, Ring, SubmissionQueue};
 use io_uring::{opcode, squeue, types};
 
 /// The device that a ring was opened on.
@@ -32,17 +32,27 @@ pub struct Op {
 
 /// A ring with memory for its I/Os.
 ///
-/// Slot `i` is the bytes from `i * slot_bytes`; it is busy from [`Lanes::push`] until its completion
+/// Slot `i` is the bytes from `i * slot_bytes`; it is busy from [`Batch::push`] until its completion
 /// is taken by [`Lanes::reap`]. Only idle slots can be read or filled by the program.
 pub struct Lanes {
     /// Before the memory, as it may still be told to write to it.
     ring: Ring,
+    slots: Slots,
+}
+
+struct Slots {
     memory: Memory,
     slot_bytes: usize,
     busy: Vec<bool>,
     in_flight: usize,
     /// Flags of writes, such as RWF_DSYNC.
     write_flags: i32,
+}
+
+/// I/Os on their way into the submission ring, which they all enter when this is dropped.
+pub struct Batch<'a> {
+    entries: SubmissionQueue<'a>,
+    slots: &'a mut Slots,
 }
 
 enum Memory {
@@ -97,14 +107,14 @@ impl Lanes {
             })?;
             Memory::Dma(buffer)
         };
-        Ok(Self {
-            ring,
+        let slots = Slots {
             memory,
             slot_bytes: options.slot_bytes,
             busy: vec![false; options.slots as usize],
             in_flight: 0,
             write_flags: if options.fua { libc::RWF_DSYNC } else { 0 },
-        })
+        };
+        Ok(Self { ring, slots })
     }
 
     /// The ring, for what it says of itself.
@@ -114,49 +124,18 @@ impl Lanes {
 
     /// Number of slots.
     pub fn slots(&self) -> usize {
-        self.busy.len()
+        self.slots.busy.len()
     }
 
     /// Number of I/Os pushed and not reaped.
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.slots.in_flight
     }
 
-    /// Puts an I/O of a whole slot into the submission ring.
-    pub fn push(&mut self, slot: usize, op: Op) {
-        self.push_some(slot, op, self.slot_bytes);
-    }
-
-    /// Puts an I/O of the first `len` bytes of a slot into the submission ring.
-    ///
-    /// # Panics
-    /// If the slot is busy or shorter, which is a mistake in this program.
-    pub fn push_some(&mut self, slot: usize, op: Op, len: usize) {
-        assert!(!self.busy[slot] && len <= self.slot_bytes);
-        let registered = matches!(self.memory, Memory::Dma(_));
-        let pointer = self.memory.base().wrapping_add(slot * self.slot_bytes);
-        // A slot is at most 1 GiB (see `job`).
-        let (len, offset) = (len as u32, op.offset);
-        let entry = match (op.kind, registered) {
-            (Kind::Read, true) => opcode::ReadFixed::new(DEVICE, pointer, len, BUFFER).offset(offset).build(),
-            (Kind::Read, false) => opcode::Read::new(DEVICE, pointer, len).offset(offset).build(),
-            (Kind::Write, true) => {
-                opcode::WriteFixed::new(DEVICE, pointer, len, BUFFER).offset(offset).rw_flags(self.write_flags).build()
-            }
-            (Kind::Write, false) => {
-                opcode::Write::new(DEVICE, pointer, len).offset(offset).rw_flags(self.write_flags).build()
-            }
-        };
-        self.busy[slot] = true;
-        self.push_entry(&entry.user_data(slot as u64));
-    }
-
-    fn push_entry(&mut self, entry: &squeue::Entry) {
-        self.in_flight += 1;
-        // SAFETY: the entry names a slot of `memory`, in range by the assertion in `push_some`, or no
-        // memory; no one touches a busy slot, and `memory` outlives the ring.
-        let pushed = unsafe { self.ring.submission().push(entry) };
-        assert!(pushed.is_ok(), "more I/Os than entries");
+    /// Begins to push I/Os.
+    #[inline]
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch { entries: self.ring.submission(), slots: &mut self.slots }
     }
 
     /// Submits what was pushed and waits for at least one completion.
@@ -175,10 +154,10 @@ impl Lanes {
     pub fn reap(&mut self, mut each: impl FnMut(usize, i32)) {
         for completion in self.ring.completion() {
             let slot = completion.user_data() as usize;
-            if let Some(busy) = self.busy.get_mut(slot) {
+            if let Some(busy) = self.slots.busy.get_mut(slot) {
                 *busy = false;
             }
-            self.in_flight -= 1;
+            self.slots.in_flight -= 1;
             each(slot, completion.result());
         }
     }
@@ -196,9 +175,9 @@ impl Lanes {
             return std::fs::File::open(&self.ring.target().name)?.sync_data();
         }
         let fsync = opcode::Fsync::new(DEVICE).flags(types::FsyncFlags::DATASYNC);
-        self.push_entry(&fsync.build().user_data(u64::MAX));
+        self.batch().push_entry(&fsync.build().user_data(u64::MAX));
         let mut result = 0;
-        while self.in_flight > 0 {
+        while self.slots.in_flight > 0 {
             self.submit_and_wait()?;
             self.reap(|_, found| result = found);
         }
@@ -210,11 +189,16 @@ impl Lanes {
     /// # Errors
     /// The ring's answer.
     pub fn drain(&mut self) -> io::Result<()> {
-        while self.in_flight > 0 {
+        while self.slots.in_flight > 0 {
             self.submit_and_wait()?;
             self.reap(|_, _| {});
         }
         Ok(())
+    }
+
+    /// As [`Batch::write_slot`], with an idle slot to be pushed later.
+    pub fn write_slot(&mut self, slot: usize, from: &[u8]) {
+        self.slots.write(slot, from);
     }
 
     /// Copies the first bytes of an idle slot out.
@@ -222,21 +206,7 @@ impl Lanes {
     /// # Panics
     /// If the slot is busy or shorter.
     pub fn read_slot(&mut self, slot: usize, to: &mut [u8]) {
-        assert!(!self.busy[slot] && to.len() <= self.slot_bytes);
-        let from = self.memory.base().wrapping_add(slot * self.slot_bytes);
-        // SAFETY: in range by the assertion; idle, so nobody writes to it.
-        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
-    }
-
-    /// Copies `from` to the begin of an idle slot.
-    ///
-    /// # Panics
-    /// If the slot is busy or shorter.
-    pub fn write_slot(&mut self, slot: usize, from: &[u8]) {
-        assert!(!self.busy[slot] && from.len() <= self.slot_bytes);
-        let to = self.memory.base().wrapping_add(slot * self.slot_bytes);
-        // SAFETY: in range by the assertion; idle, so nobody reads it.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+        self.slots.read(slot, to);
     }
 
     /// Keeps all slots busy with what `next` gives until it gives nothing, and hands every completion
@@ -259,12 +229,12 @@ impl Lanes {
                     Some(op) => {
                         idle.pop();
                         ops[slot] = Some(op);
-                        self.push(slot, op);
+                        self.batch().push(slot, op);
                     }
                     None => more = false,
                 }
             }
-            if self.in_flight == 0 {
+            if self.slots.in_flight == 0 {
                 return Ok(());
             }
             self.submit_and_wait()?;
@@ -289,9 +259,9 @@ impl Lanes {
     pub fn read_at(&mut self, offset: u64, to: &mut [u8]) -> io::Result<()> {
         self.drain()?;
         let kind = Kind::Read;
-        self.push_some(0, Op { kind, offset }, to.len());
+        self.batch().push_some(0, Op { kind, offset }, to.len());
         let mut result = 0;
-        while self.in_flight > 0 {
+        while self.slots.in_flight > 0 {
             self.submit_and_wait()?;
             self.reap(|_, found| result = found);
         }
@@ -303,11 +273,83 @@ impl Lanes {
     }
 }
 
+impl Batch<'_> {
+    /// I/Os pushed and not reaped.
+    pub fn in_flight(&self) -> usize {
+        self.slots.in_flight
+    }
+
+    /// Copies `from` to the begin of an idle slot.
+    ///
+    /// # Panics
+    /// If the slot is busy or shorter.
+    pub fn write_slot(&mut self, slot: usize, from: &[u8]) {
+        self.slots.write(slot, from);
+    }
+
+    /// Puts an I/O of a whole slot into the submission ring.
+    pub fn push(&mut self, slot: usize, op: Op) {
+        self.push_some(slot, op, self.slots.slot_bytes);
+    }
+
+    /// Puts an I/O of the first `len` bytes of a slot into the submission ring.
+    ///
+    /// # Panics
+    /// If the slot is busy or shorter, which is a mistake in this program.
+    pub fn push_some(&mut self, slot: usize, op: Op, len: usize) {
+        assert!(!self.slots.busy[slot] && len <= self.slots.slot_bytes);
+        let registered = matches!(self.slots.memory, Memory::Dma(_));
+        let pointer = self.slots.memory.base().wrapping_add(slot * self.slots.slot_bytes);
+        // A slot is at most 1 GiB (see `job`).
+        let (len, offset) = (len as u32, op.offset);
+        let entry = match (op.kind, registered) {
+            (Kind::Read, true) => opcode::ReadFixed::new(DEVICE, pointer, len, BUFFER).offset(offset).build(),
+            (Kind::Read, false) => opcode::Read::new(DEVICE, pointer, len).offset(offset).build(),
+            (Kind::Write, true) => opcode::WriteFixed::new(DEVICE, pointer, len, BUFFER)
+                .offset(offset)
+                .rw_flags(self.slots.write_flags)
+                .build(),
+            (Kind::Write, false) => {
+                opcode::Write::new(DEVICE, pointer, len).offset(offset).rw_flags(self.slots.write_flags).build()
+            }
+        };
+        self.slots.busy[slot] = true;
+        self.push_entry(&entry.user_data(slot as u64));
+    }
+
+    fn push_entry(&mut self, entry: &squeue::Entry) {
+        self.slots.in_flight += 1;
+        // SAFETY: the entry names a slot, in range by the assertion in `push_some`, or no memory; no one
+        // touches a busy slot, and the memory outlives the ring.
+        let pushed = unsafe { self.entries.push(entry) };
+        assert!(pushed.is_ok(), "more I/Os than entries");
+    }
+}
+
+impl Slots {
+    fn read(&mut self, slot: usize, to: &mut [u8]) {
+        assert!(!self.busy[slot] && to.len() <= self.slot_bytes);
+        let from = self.memory.base().wrapping_add(slot * self.slot_bytes);
+        // SAFETY: in range by the assertion; idle, so nobody writes to it.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+    }
+
+    fn write(&mut self, slot: usize, from: &[u8]) {
+        assert!(!self.busy[slot] && from.len() <= self.slot_bytes);
+        let to = self.memory.base().wrapping_add(slot * self.slot_bytes);
+        // SAFETY: in range by the assertion; idle, so nobody reads it.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
+    }
+}
+
 impl Drop for Lanes {
     /// The memory is about to go: nothing may be in flight.
     fn drop(&mut self) {
-        // A ring that fails here fails everything in flight itself, and waits for that when dropped.
-        let _ = self.drain();
+        if self.drain().is_err() {
+            // Somebody may write to it for ever.
+            let memory = std::mem::replace(&mut self.slots.memory, Memory::Plain(Vec::new()));
+            std::mem::forget(memory);
+        }
     }
 }
 

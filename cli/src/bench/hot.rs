@@ -55,24 +55,26 @@ pub fn run<const CLOCK: bool>(
     let (mut now, mut issued, mut ended) = (begin, 0, false);
     let (full, before) = (block.len() as i32, until.done.load(Ordering::Relaxed));
     loop {
+        let mut batch = lanes.batch();
         while !ended
             && issued < until.ios
             && let Some(&slot) = idle.last()
         {
-            let Some(op) = places.next(lanes.in_flight()) else {
+            let Some(op) = places.next(batch.in_flight()) else {
                 break;
             };
             if let Some(pattern) = pattern
                 && op.kind == Kind::Write
             {
                 pattern.fill(block, op.offset, places.generation());
-                lanes.write_slot(slot, block);
+                batch.write_slot(slot, block);
             }
             idle.pop();
             flights[slot] = Some(Flight { op, started: now });
-            lanes.push(slot, op);
+            batch.push(slot, op);
             issued += 1;
         }
+        drop(batch);
         if lanes.in_flight() == 0 {
             return Ok(());
         }
