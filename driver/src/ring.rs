@@ -190,7 +190,7 @@ impl Ring {
     #[inline]
     pub(crate) fn completions_taken(&self) {
         if let Inner::Device(device) = &self.inner {
-            device.notifier.update(self.view.cq_tail() != self.view.cq_head());
+            device.notifier.update(|| self.view.cq_tail() != self.view.cq_head());
         }
     }
 

@@ -145,7 +145,7 @@ impl Engine {
             busy |= queue.is_busy();
         }
         self.cq.set_flags(busy);
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
     }
 
     #[inline(never)]
@@ -385,7 +385,7 @@ impl Engine {
                 self.notifier.stick();
             }
         }
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
     }
 
     /// Whether this is the process that made the ring.

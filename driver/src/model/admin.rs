@@ -64,7 +64,7 @@ impl Controller {
             return Err(Status::INVALID_QUEUE_SIZE);
         }
         // Physically contiguous (bit 0 of dword 11), at a page.
-        if command.cdw11 & 1 == 0 || command.prp1 % 4096 != 0 {
+        if command.cdw11 & 1 == 0 || !command.prp1.is_multiple_of(4096) {
             return Err(Status::INVALID_FIELD);
         }
         Ok((qid, size + 1))

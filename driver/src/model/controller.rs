@@ -31,7 +31,7 @@ impl Doorbells {
     /// The register at byte `offset` of the doorbells.
     pub(super) fn pointer(&self, offset: u64) -> Option<NonNull<u32>> {
         let word = self.words.get(usize::try_from(offset / 4).ok()?)?;
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             return None;
         }
         NonNull::new(word.as_ptr())
@@ -155,8 +155,8 @@ impl Controller {
         let (sq_entries, cq_entries) = ((self.aqa & 0xfff) + 1, (self.aqa >> 16 & 0xfff) + 1);
         let usable = sq_entries > 1
             && cq_entries > 1
-            && self.asq % 4096 == 0
-            && self.acq % 4096 == 0
+            && self.asq.is_multiple_of(4096)
+            && self.acq.is_multiple_of(4096)
             && (self.cc.iosqes(), self.cc.iocqes()) == (6, 4)
             && (self.cc.mps(), self.cc.css()) == (0, 0);
         if !usable {

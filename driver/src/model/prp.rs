@@ -21,7 +21,7 @@ pub(super) fn walk(memory: &Memory, prp1: u64, prp2: u64, len: u64) -> Result<Ve
         return Ok(pieces);
     }
     if left <= PAGE {
-        if prp2 % PAGE != 0 {
+        if !prp2.is_multiple_of(PAGE) {
             return Err(Status::INVALID_PRP_OFFSET);
         }
         pieces.push((prp2, left));

@@ -3,6 +3,9 @@
 use crate::error::Error;
 use crate::spec::identify::IdentifyNamespace;
 
+/// An active namespace: its identifier, and what it is or why it cannot be used.
+pub(crate) type Found = (u32, Result<Namespace, Error>);
+
 /// An active namespace that this driver can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
