@@ -99,7 +99,7 @@ impl RingBuilder {
                     return Err(error);
                 };
                 let reason = FallbackReason::new(name, error);
-                tracing::warn!(%reason, path = %path.display(), "falling back to the kernel's io_uring");
+                tracing::info!(%reason, path = %path.display(), "falling back to the kernel's io_uring");
                 self.open_path(&path, &path.display().to_string(), params, Some(reason))
             }
         }

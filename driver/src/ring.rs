@@ -77,7 +77,7 @@ impl Ring {
         let notifier = Arc::new(Notifier::new()?);
         // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
         let user = unsafe { UserMemory::promised() };
-        let mut engine = Engine::new(view, options, mode, user, Arc::clone(&notifier));
+        let mut engine = Engine::new(view, options, mode, user, Arc::clone(&notifier))?;
         let target = target_info(device, &namespace);
         let file = engine.add_target(Arc::clone(device.owner()), namespace);
         let placeholder = placeholder(target.size_bytes)?;
