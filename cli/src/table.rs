@@ -1,6 +1,6 @@
 //! Reports as people read them.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use crate::report::{Report, Run};
@@ -8,7 +8,7 @@ use crate::report::{Report, Run};
 /// A table in the style of all of this command.
 pub fn new(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
 }
 
@@ -50,13 +50,13 @@ fn figures(runs: &[Run], emulated: bool) -> Table {
         "completion".to_owned(),
         "I/Os".to_owned(),
         "errors".to_owned(),
-        "syscalls /IO".to_owned(),
+        "syscalls/IO".to_owned(),
         "bounced B/IO".to_owned(),
         timed("CPU ns/IO"),
         timed("IOPS"),
-        timed("mean µs"),
-        timed("p50 µs"),
-        timed("p99 µs"),
+        timed("mean"),
+        timed("p50"),
+        timed("p99"),
         timed("p99.9 µs"),
         "data".to_owned(),
     ]);
@@ -91,8 +91,8 @@ fn data(run: &Run) -> String {
     match &run.verified {
         None => "not checked".to_owned(),
         Some(checked) if checked.wrong > 0 => format!("{} blocks WRONG", checked.wrong),
-        Some(checked) if checked.cut_short => format!("{} blocks good, cut short", checked.blocks),
-        Some(checked) => format!("{} blocks good", checked.blocks),
+        Some(checked) if checked.cut_short => format!("good ({} blocks, cut short)", checked.blocks),
+        Some(_) => "good".to_owned(),
     }
 }
 
@@ -113,7 +113,7 @@ pub fn size(bytes: u64) -> String {
 /// Names and values, one a line.
 pub fn pairs(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
+    table.load_style(NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     for (name, value) in rows {
         table.add_row([Cell::new(name), Cell::new(value)]);
