@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::error::Error;
 
+nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
 nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
 
 /// What is known of an opened path.
@@ -50,6 +51,8 @@ impl KernelFile {
         // The file position is where an offset of -1 reads: at the beginning, as after open.
         (&file).rewind().map_err(fail)?;
         let block_bytes = if kind.is_block_device() { logical_block(&file).map_err(fail)? } else { 512 };
+        // A read-only device opens for writing all the same, and refuses the writes.
+        let read_only = read_only || (kind.is_block_device() && is_read_only(&file).map_err(fail)?);
         Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only, regular_file: kind.is_file() } })
     }
 }
@@ -68,6 +71,13 @@ fn open_direct(path: &Path) -> io::Result<(File, bool)> {
         }
         result => result.map(|file| (file, false)),
     }
+}
+
+fn is_read_only(file: &File) -> io::Result<bool> {
+    let mut flag = 0;
+    // SAFETY: the kernel writes one int.
+    unsafe { blkroget(file.as_raw_fd(), &raw mut flag) }?;
+    Ok(flag != 0)
 }
 
 fn logical_block(file: &File) -> io::Result<u32> {
