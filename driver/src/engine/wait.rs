@@ -60,6 +60,8 @@ impl Engine {
             }
             self.progress();
         }
+        // What was awaited may be left in the ring; the events that announced it are forgotten.
+        self.notifier.update(self.cq.ready() != 0);
         Ok(submitted)
     }
 
@@ -97,6 +99,7 @@ impl Engine {
             self.progress();
             std::hint::spin_loop();
         }
+        self.notifier.update(self.cq.ready() != 0);
     }
 
     pub(crate) fn is_busy(&self) -> bool {
