@@ -32,6 +32,11 @@ impl UserMemory {
         len == 0 || (address >= NULL_PAGE && address.checked_add(len).is_some_and(|end| end <= USER_END))
     }
 
+    /// Whether a range is in the program's half of the address space (`access_ok`).
+    pub(crate) fn addressable(&self, address: u64, len: u64) -> bool {
+        address.checked_add(len).is_some_and(|end| end <= USER_END)
+    }
+
     /// Copies `count` `struct iovec` into `segments`. `None` when they cannot be memory (`EFAULT`).
     pub(crate) fn read_iovecs(&self, address: u64, count: u32, segments: &mut Vec<Segment>) -> Option<()> {
         segments.clear();

@@ -1,6 +1,6 @@
 //! Description of a guest, and running a command in it.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -212,6 +212,21 @@ impl Vm {
     pub fn run<S: Into<String>>(&self, command: impl IntoIterator<Item = S>) -> Result<GuestExit, VmError> {
         let mut sinks = Sinks { stdout: &mut io::stdout(), stderr: &mut io::stderr() };
         run::run(self, command.into_iter().map(Into::into).collect(), &mut sinks)
+    }
+
+    /// Like [`Vm::run`], but gives the output to `stdout` and `stderr` as it comes: what the command wrote
+    /// before a guest died is not lost.
+    ///
+    /// # Errors
+    /// As [`Vm::run`].
+    pub fn run_into<S: Into<String>>(
+        &self,
+        command: impl IntoIterator<Item = S>,
+        stdout: &mut dyn Write,
+        stderr: &mut dyn Write,
+    ) -> Result<GuestExit, VmError> {
+        let command = command.into_iter().map(Into::into).collect();
+        run::run(self, command, &mut Sinks { stdout, stderr })
     }
 
     /// Like [`Vm::run`], but keeps the output.

@@ -40,9 +40,8 @@ impl Buffers {
                 (0, 0) => Ok(range),
                 // `io_buffer_validate`.
                 (0, _) | (_, 0) => Err(libc::EFAULT),
-                _ if range.len > MOST_BYTES || range.address.checked_add(range.len + PAGE).is_none() => {
-                    Err(libc::EFAULT)
-                }
+                _ if range.len > MOST_BYTES => Err(libc::EFAULT),
+                _ if range.address.checked_add(range.len + PAGE - 1).is_none() => Err(libc::EOVERFLOW),
                 _ => Ok(range),
             }
         };
@@ -110,7 +109,7 @@ mod tests {
         assert_eq!(Buffers::check(&[iovec(0, 1)]).unwrap_err(), libc::EFAULT);
         assert_eq!(Buffers::check(&[iovec(4096, 0)]).unwrap_err(), libc::EFAULT);
         assert_eq!(Buffers::check(&[iovec(4096, (1 << 30) + 1)]).unwrap_err(), libc::EFAULT);
-        assert_eq!(Buffers::check(&[iovec(usize::MAX - 10, 8)]).unwrap_err(), libc::EFAULT);
+        assert_eq!(Buffers::check(&[iovec(usize::MAX - 10, 8)]).unwrap_err(), libc::EOVERFLOW);
         assert!(Buffers::check(&[iovec(4096, 1 << 30), iovec(0, 0)]).is_ok());
     }
 

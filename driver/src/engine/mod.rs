@@ -224,7 +224,7 @@ impl Engine {
             if segment.len.cast_signed() < 0 {
                 return Err(Refusal { errno: libc::EINVAL, ends_batch: true });
             }
-            if !self.user.plausible(segment.address, segment.len) {
+            if !self.user.addressable(segment.address, segment.len) {
                 return Err(fault);
             }
         }
@@ -284,6 +284,10 @@ impl Engine {
         // NVMe wants dwords; the kernel's NVMe driver announces the same (dma_alignment 3).
         if self.segments.iter().any(|s| (s.address | s.len) & 3 != 0) {
             return Err(issue(libc::EINVAL));
+        }
+        // Found out when the pages are taken, after everything else.
+        if self.segments.iter().any(|s| !self.user.plausible(s.address, s.len)) {
+            return Err(issue(libc::EFAULT));
         }
         let fua = durable && owner.info().identify.has_volatile_write_cache();
         let queue = self.queue_of(target)?;

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::error::Error;
 
+nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
 nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
 
 /// What is known of an opened path.
@@ -62,6 +63,8 @@ impl KernelFile {
             false => 1,
         };
         let regular_file = kind.is_file();
+        // A read-only device opens for writing all the same, and refuses the writes.
+        let read_only = read_only || (kind.is_block_device() && is_read_only(&file).map_err(fail)?);
         Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only, regular_file, direct } })
     }
 }
@@ -86,6 +89,13 @@ fn open(path: &Path, direct: bool) -> io::Result<(File, bool)> {
 fn is_direct(file: &File) -> io::Result<bool> {
     let flags = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL)?;
     Ok(flags & libc::O_DIRECT != 0)
+}
+
+fn is_read_only(file: &File) -> io::Result<bool> {
+    let mut flag = 0;
+    // SAFETY: the kernel writes one int.
+    unsafe { blkroget(file.as_raw_fd(), &raw mut flag) }?;
+    Ok(flag != 0)
 }
 
 fn logical_block(file: &File) -> io::Result<u32> {

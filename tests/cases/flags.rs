@@ -1,0 +1,167 @@
+//! `rw_flags`, I/O priorities, personalities, and entries that no kernel knows.
+
+use io_uring::squeue::Entry;
+use io_uring::{opcode, squeue};
+
+use crate::case::{Bench, Case, Outcome, cases, skip};
+use crate::support::raw::{Memory, edit};
+use crate::support::rig::{FILE, expect_errno, read, write};
+
+pub(super) const ALL: &[Case] = cases![
+    durable_writes_move_their_data,
+    flags_that_change_nothing_are_accepted,
+    polled_completion_on_an_unpolled_ring_is_invalid,
+    atomic_writes_are_not_supported,
+    uncached_io_is_not_supported,
+    unknown_rw_flags_are_not_supported,
+    io_priorities_are_checked,
+    a_personality_that_is_not_registered_is_invalid,
+    opcodes_beyond_the_last_are_invalid,
+    the_reserved_entry_flag_is_invalid,
+    attributes_of_unknown_type_are_invalid,
+];
+
+const HIPRI: i32 = 1;
+const DSYNC: i32 = 2;
+const SYNC: i32 = 4;
+const NOWAIT: i32 = 8;
+const APPEND: i32 = 0x10;
+const NOAPPEND: i32 = 0x20;
+const ATOMIC: i32 = 0x40;
+const DONTCACHE: i32 = 0x80;
+
+fn reads(memory: &Memory, flags: i32) -> Entry {
+    opcode::Read::new(FILE, memory.ptr(), memory.len() as u32).offset(0).rw_flags(flags).build()
+}
+
+fn writes(memory: &Memory, flags: i32) -> Entry {
+    opcode::Write::new(FILE, memory.ptr(), memory.len() as u32).offset(0).rw_flags(flags).build()
+}
+
+fn durable_writes_move_their_data(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    for (seed, flags) in [(1, DSYNC), (2, SYNC), (3, DSYNC | SYNC)] {
+        for len in [512, 65536, 1 << 20] {
+            let memory = rig.filled(seed, 0, len);
+            assert_eq!(rig.one(writes(&memory, flags))?, len as i32, "flags {flags:#x}");
+            rig.expect(seed, 0, len)?;
+            assert_eq!(rig.one(reads(&memory, flags))?, len as i32, "flags {flags:#x}");
+        }
+    }
+    Ok(())
+}
+
+fn flags_that_change_nothing_are_accepted(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    let memory = rig.filled(1, 0, 4096);
+    for flags in [NOWAIT, APPEND, NOWAIT | APPEND, NOAPPEND] {
+        assert_eq!(rig.one(writes(&memory, flags))?, 4096, "write, flags {flags:#x}");
+        assert_eq!(rig.one(reads(&memory, flags))?, 4096, "read, flags {flags:#x}");
+    }
+    rig.expect(1, 0, 4096)?;
+    for entry in [reads(&memory, APPEND | NOAPPEND), writes(&memory, APPEND | NOAPPEND)] {
+        expect_errno(rig.one(entry)?, libc::EINVAL, "both to append and not to");
+    }
+    Ok(())
+}
+
+fn polled_completion_on_an_unpolled_ring_is_invalid(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    for flags in [HIPRI, HIPRI | DSYNC] {
+        expect_errno(rig.one(reads(&memory, flags))?, libc::EINVAL, "read");
+        expect_errno(rig.one(writes(&memory, flags))?, libc::EINVAL, "write");
+    }
+    Ok(())
+}
+
+fn atomic_writes_are_not_supported(bench: &Bench) -> Outcome {
+    bench.since(6, 11)?;
+    if bench.backend == "guest_kernel" {
+        return skip("the kernel passes on to NVMe what the controller does atomically");
+    }
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    expect_errno(rig.one(reads(&memory, ATOMIC))?, libc::EOPNOTSUPP, "read");
+    expect_errno(rig.one(writes(&memory, ATOMIC))?, libc::EOPNOTSUPP, "write");
+    Ok(())
+}
+
+fn uncached_io_is_not_supported(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    expect_errno(rig.one(reads(&memory, DONTCACHE))?, libc::EOPNOTSUPP, "read");
+    expect_errno(rig.one(writes(&memory, DONTCACHE))?, libc::EOPNOTSUPP, "write");
+    Ok(())
+}
+
+fn unknown_rw_flags_are_not_supported(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    for flags in [0x1000, 1 << 20, i32::MIN, 0x1000 | DSYNC] {
+        expect_errno(rig.one(reads(&memory, flags))?, libc::EOPNOTSUPP, &format!("read, flags {flags:#x}"));
+        expect_errno(rig.one(writes(&memory, flags))?, libc::EOPNOTSUPP, &format!("write, flags {flags:#x}"));
+    }
+    Ok(())
+}
+
+fn io_priorities_are_checked(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    let with = |entry: Entry, ioprio: u16| edit(entry, |bytes| bytes[2..4].copy_from_slice(&ioprio.to_ne_bytes()));
+    // Classes: none, real-time, best-effort, idle.
+    for good in [0, 1 << 13, (1 << 13) | 7, (2 << 13) | 4, 3 << 13] {
+        assert_eq!(rig.one(with(read(&memory, 0), good))?, 4096, "ioprio {good:#x}");
+        assert_eq!(rig.one(with(write(&memory, 0), good))?, 4096, "ioprio {good:#x}");
+    }
+    for bad in [1, 7, 4 << 13, 5 << 13, 7 << 13, u16::MAX] {
+        expect_errno(rig.one(with(read(&memory, 0), bad))?, libc::EINVAL, &format!("ioprio {bad:#x}"));
+        expect_errno(rig.one(with(write(&memory, 0), bad))?, libc::EINVAL, &format!("ioprio {bad:#x}"));
+    }
+    Ok(())
+}
+
+fn a_personality_that_is_not_registered_is_invalid(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    for personality in [1, 77, u16::MAX] {
+        for entry in [opcode::Nop::new().build(), read(&memory, 0), opcode::Fsync::new(FILE).build()] {
+            let res = rig.one(entry.personality(personality))?;
+            expect_errno(res, libc::EINVAL, &format!("personality {personality}"));
+        }
+    }
+    Ok(())
+}
+
+fn opcodes_beyond_the_last_are_invalid(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    // 63 and 64 come with 6.19.
+    for number in [65, 100, 254, 255] {
+        let entry = edit(opcode::Nop::new().build(), |bytes| bytes[0] = number);
+        expect_errno(rig.one(entry)?, libc::EINVAL, &format!("opcode {number}"));
+    }
+    Ok(())
+}
+
+fn the_reserved_entry_flag_is_invalid(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    let nop = opcode::Nop::new().build().flags(squeue::Flags::empty());
+    for entry in [nop, read(&memory, 0)] {
+        let entry = edit(entry, |bytes| bytes[1] |= 1 << 7);
+        expect_errno(rig.one(entry)?, libc::EINVAL, "bit 7");
+    }
+    Ok(())
+}
+
+fn attributes_of_unknown_type_are_invalid(bench: &Bench) -> Outcome {
+    bench.since(6, 14)?;
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    // `attr_type_mask` is the last word of the entry.
+    for mask in [2u64, 1 << 40, u64::MAX] {
+        let entry = edit(read(&memory, 0), |bytes| bytes[56..64].copy_from_slice(&mask.to_ne_bytes()));
+        expect_errno(rig.one(entry)?, libc::EINVAL, &format!("attributes {mask:#x}"));
+    }
+    Ok(())
+}

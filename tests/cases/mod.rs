@@ -1,0 +1,50 @@
+//! Cases that run on every backend, by theme.
+
+mod batch;
+mod bounds;
+mod buffers;
+mod files;
+mod flags;
+mod flush;
+mod nop;
+mod overflow;
+mod queue;
+mod segments;
+mod transfers;
+mod unsupported;
+mod wake;
+
+use crate::case::Case;
+
+/// On the kernel as well as on devices.
+pub(crate) const COMMON: &[&[Case]] = &[
+    nop::ALL,
+    transfers::ALL,
+    segments::ALL,
+    buffers::ALL,
+    files::ALL,
+    bounds::ALL,
+    flags::ALL,
+    flush::ALL,
+    batch::ALL,
+    overflow::ALL,
+    queue::ALL,
+    wake::ALL,
+];
+
+/// On devices: what the kernel does, and what only dmaring does or does not.
+pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
+    nop::ALL,
+    transfers::ALL,
+    segments::ALL,
+    buffers::ALL,
+    files::ALL,
+    bounds::ALL,
+    flags::ALL,
+    flush::ALL,
+    batch::ALL,
+    overflow::ALL,
+    queue::ALL,
+    wake::ALL,
+    unsupported::ALL,
+];

@@ -1,0 +1,78 @@
+//! From cases to trials: on the host, and in guests.
+//!
+//! ```text
+//! main ── trials: every case on every backend
+//!   ├─ kernel_loop: run here
+//!   └─ the others: wait for a report of their guest ── boot ── this executable as `inside`
+//!                                                                └─ one process a case
+//! ```
+
+mod boot;
+mod inside;
+mod machine;
+mod report;
+mod run;
+mod skips;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use self::machine::Suite;
+use self::report::{Report, Status};
+
+/// First argument that makes this executable the runner in a guest.
+const INSIDE: &str = "--dmaring-inside";
+
+/// Lists and runs trials as `cargo test` asks, or, in a guest, runs the cases it was sent for.
+pub fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(INSIDE) {
+        return inside::main(args);
+    }
+    if let Some(helper) = crate::devices::helper() {
+        return helper;
+    }
+    let arguments = Arguments::from_args();
+    run::catch_panics();
+    let trials: Vec<Trial> = machine::suites().iter().flat_map(trials).collect();
+    for suite in machine::suites() {
+        if let Some(machine) = suite.machine {
+            let chosen = trials.iter().filter(|trial| trial.name().ends_with(&format!("::{}", suite.backend)));
+            let chosen = chosen.filter(|trial| !arguments.is_filtered_out(trial) && !arguments.is_ignored(trial));
+            boot::choose(machine, chosen.map(|trial| trial.name().to_owned()));
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let ended_well = arguments.list || boot::finish();
+    skips::print();
+    if ended_well { conclusion.exit_code() } else { ExitCode::from(101) }
+}
+
+fn trials(suite: &Suite) -> Vec<Trial> {
+    let trial = |case: crate::case::Case, suite: Suite| {
+        let name = format!("{}::{}", case.name, suite.backend);
+        let own = name.clone();
+        Trial::ignorable_test(name, move || {
+            let report = match suite.machine {
+                None => run::on_loop_device(&case, suite.backend),
+                Some(machine) => boot::report(machine, &own),
+            };
+            conclude(&own, report)
+        })
+    };
+    suite.cases().map(|case| trial(case, suite.clone())).collect()
+}
+
+/// A report as libtest-mimic wants it. A skip that is not on the committed list is a failure.
+fn conclude(name: &str, report: Report) -> Result<Completion, Failed> {
+    match report.status {
+        Status::Passed => Ok(Completion::Completed),
+        Status::Failed => Err(report.message.into()),
+        Status::Skipped if skips::allowed(name, &report.message) => {
+            skips::note(name, &report.message);
+            Ok(Completion::ignored_with(report.message))
+        }
+        Status::Skipped => Err(format!("skipped, and tests/skips.txt does not list it: {}", report.message).into()),
+    }
+}

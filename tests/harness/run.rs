@@ -1,0 +1,60 @@
+//! Running one case in this process.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
+
+use dmaring::CompletionMode;
+
+use super::report::{Report, Status};
+use crate::case::{Bench, Case, Stop};
+use crate::support::loop_device::LoopDevice;
+
+/// Size of the devices that cases run on, in bytes.
+pub(super) const DEVICE_BYTES: u64 = 64 << 20;
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps what panics say, with their place, for the report instead of printing it.
+pub(super) fn catch_panics() {
+    panic::set_hook(Box::new(|info| {
+        let text = info.payload_as_str().unwrap_or("panicked");
+        let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+        PANIC.set(Some(format!("{text}{place}")));
+    }));
+}
+
+/// Runs a case to its end.
+pub(super) fn run(case: &Case, bench: &Bench) -> Report {
+    let name = format!("{}::{}", case.name, bench.backend);
+    let (status, message) = match panic::catch_unwind(AssertUnwindSafe(|| (case.run)(bench))) {
+        Ok(Ok(())) => (Status::Passed, String::new()),
+        Ok(Err(Stop::Skip(reason))) => (Status::Skipped, reason),
+        Ok(Err(Stop::Fail(reason))) => (Status::Failed, reason),
+        Err(_) => (Status::Failed, PANIC.take().unwrap_or_else(|| "panicked".to_owned())),
+    };
+    Report { name, status, message }
+}
+
+/// Runs a case on a loop device of its own.
+pub(super) fn on_loop_device(case: &Case, backend: &'static str) -> Report {
+    match LoopDevice::new(DEVICE_BYTES, false) {
+        Ok(device) => {
+            let name = device.path().to_owned();
+            run(case, &Bench { backend, name, mode: CompletionMode::Interrupt })
+        }
+        Err(reason) => {
+            let name = format!("{}::{backend}", case.name);
+            Report { name, status: Status::Skipped, message: reason }
+        }
+    }
+}
+
+/// Prints a line, whole; a reader that has gone is no failure of the tests.
+pub(super) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(format!("{line}\n").as_bytes());
+    let _ = out.flush();
+}

@@ -1,0 +1,9 @@
+//! What cases are written with.
+
+pub(crate) mod counting;
+pub(crate) mod isolate;
+pub(crate) mod loop_device;
+pub(crate) mod pattern;
+pub(crate) mod raw;
+pub(crate) mod rig;
+pub(crate) mod sandbox;
