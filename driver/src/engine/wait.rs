@@ -63,7 +63,7 @@ impl Engine {
             self.progress();
         }
         // What was awaited may be left in the ring; the events that announced it are forgotten.
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
         Ok(submitted)
     }
 
@@ -94,7 +94,7 @@ impl Engine {
         while self.is_busy() {
             self.progress();
         }
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
     }
 
     pub(crate) fn is_busy(&self) -> bool {
