@@ -92,6 +92,13 @@ pub trait Transport: Send + Sync + Debug {
         std::hint::spin_loop();
     }
 
+    /// Takes the function's right to reach memory away (bus mastering), for one that neither stops nor
+    /// resets.
+    ///
+    /// # Errors
+    /// When the device or its transport is gone.
+    fn cut_off(&self) -> Result<(), DmaError>;
+
     /// True once the kernel asks for the function back (it is being removed) or reports a fatal error
     /// of the bus.
     fn removal_requested(&self) -> bool;

@@ -238,6 +238,10 @@ impl Transport for VfioDevice {
         self.set_command(MEMORY_SPACE | BUS_MASTER | INTX_DISABLE, 0)
     }
 
+    fn cut_off(&self) -> Result<(), DmaError> {
+        self.set_command(0, BUS_MASTER)
+    }
+
     fn removal_requested(&self) -> bool {
         // Left readable once raised: everyone who asks gets the same answer.
         self.removal.as_ref().is_some_and(|event| readable(event.as_fd()))

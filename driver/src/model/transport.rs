@@ -205,6 +205,11 @@ impl Transport for Model {
         Ok(())
     }
 
+    fn cut_off(&self) -> Result<(), DmaError> {
+        self.shared.lock().memory.cut_off = true;
+        Ok(())
+    }
+
     fn removal_requested(&self) -> bool {
         false
     }

@@ -27,9 +27,7 @@ impl Sleeper {
     /// Adds the event of a queue pair.
     pub(crate) fn watch(&self, event: BorrowedFd<'_>) -> Result<(), Error> {
         let edges = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
-        self.epoll
-            .add(event, edges)
-            .map_err(|errno| Error::Os { call: "epoll_ctl", reason: io::Error::from(errno) })
+        self.epoll.add(event, edges).map_err(|errno| Error::Os { call: "epoll_ctl", reason: io::Error::from(errno) })
     }
 
     /// Sleeps until an event has been raised since the last sleep; false when `limit` has passed first. A

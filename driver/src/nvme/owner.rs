@@ -156,8 +156,13 @@ impl Owner {
     pub(crate) fn check_health(&self) -> Health {
         if self.health() == Health::Good {
             let csts = Csts(self.controller.transport().read32(CSTS));
-            if csts.is_gone() || self.controller.transport().removal_requested() {
+            if csts.is_gone() {
                 tracing::error!(device = self.name(), "the device is gone");
+                self.health.store(Health::Gone as u8, Ordering::Release);
+            } else if self.controller.transport().removal_requested() {
+                tracing::error!(device = self.name(), "the device is wanted back");
+                // It still works, and could still write the memory of what is about to be failed.
+                self.stop();
                 self.health.store(Health::Gone as u8, Ordering::Release);
             } else if csts.cfs() || !csts.rdy() {
                 tracing::error!(device = self.name(), ?csts, "the controller has failed");
@@ -168,7 +173,7 @@ impl Owner {
     }
 
     /// Stops the controller: nothing in flight will write memory any more. If it cannot be disabled it
-    /// is reset.
+    /// is reset, and if that fails it is cut off from memory.
     pub(crate) fn stop(&self) {
         let stopped = self.controller.disable().or_else(|error| {
             tracing::warn!(%error, "resetting the function instead");
@@ -177,7 +182,10 @@ impl Owner {
         let health = match stopped {
             Err(Error::Gone { .. }) => Health::Gone,
             Err(error) => {
-                tracing::error!(%error, device = self.name(), "the controller cannot be stopped");
+                tracing::error!(%error, device = self.name(), "the controller cannot be stopped: cutting it off from memory");
+                if let Err(error) = self.controller.transport().cut_off() {
+                    tracing::error!(%error, device = self.name(), "the device cannot be cut off from memory");
+                }
                 Health::Gone
             }
             Ok(()) => Health::Stopped,
