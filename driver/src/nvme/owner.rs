@@ -99,12 +99,26 @@ impl Owner {
         let sq = SqRing::new(space, entries, doorbell(sq_tail_doorbell(qid, dstrd))?)?;
         // Vector 0 is the admin queue's; a queue beyond the last vector has none and is polled.
         let vector = Some(qid).filter(|qid| *qid < info.vectors && self.no_interrupts.is_none());
-        self.controller.admin(Command::create_io_cq(qid, cq.entries() as u16, cq.iova(), vector))?;
-        if let Err(error) = self.controller.admin(Command::create_io_sq(qid, sq.entries() as u16, sq.iova(), qid)) {
-            self.controller.admin(Command::delete_io_cq(qid))?;
-            return Err(error);
+        self.admin_or_stop(Command::create_io_cq(qid, cq.entries() as u16, cq.iova(), vector))?;
+        let made = self.admin_or_stop(Command::create_io_sq(qid, sq.entries() as u16, sq.iova(), qid));
+        if made.is_err() && self.health() == Health::Good {
+            // Before its memory goes.
+            let deleted = self.controller.admin(Command::delete_io_cq(qid));
+            let _ = deleted.inspect_err(|_| self.stop());
         }
-        Ok(QueueGrant { qid, sq, cq, vector })
+        made.map(|()| QueueGrant { qid, sq, cq, vector })
+    }
+
+    /// A command that gives the controller memory. One that is refused has given it nothing; one that is
+    /// not answered may still be carried out, when the memory is somebody else's: the controller is
+    /// stopped.
+    fn admin_or_stop(&self, command: Command) -> Result<(), Error> {
+        let answer = self.controller.admin(command);
+        answer.map(drop).inspect_err(|error| {
+            if !matches!(error, Error::Admin { .. }) {
+                self.stop();
+            }
+        })
     }
 
     /// First step of taking a queue pair down: the device stops reading submissions. Commands in flight
