@@ -113,9 +113,7 @@ impl Engine {
     /// Consumes up to `most` entries. Answers how many, a refused one that ended the batch included.
     #[inline]
     pub(crate) fn submit(&mut self, most: u32) -> Result<u32, Error> {
-        if !self.is_ours() {
-            return Err(Error::Forked);
-        }
+        self.check_ours()?;
         let start = self.sq_head;
         // A tail that a hostile program moved means no more than a full ring.
         let new = self.rings.sq_tail().wrapping_sub(start).min(self.rings.sq_entries()).min(most);
@@ -387,23 +385,15 @@ impl Engine {
         if self.files().clear_fixed() { Ok(()) } else { Err(libc::ENXIO) }
     }
 
-    /// From now on interrupts raise the events that the ring's descriptor watches.
-    pub(crate) fn arm(&mut self) {
-        self.notifier.arm();
-        for queue in &mut self.queues {
-            let armed = queue.arm().and_then(|()| queue.event().map_or(Ok(()), |e| self.notifier.watch(e)));
-            if let Err(error) = armed {
-                tracing::warn!(%error, "no interrupts: the ring's descriptor stays readable");
-                self.notifier.stick();
-            }
-        }
-        self.notifier.update(|| self.cq.ready() != 0);
-    }
-
     /// Whether this is the process that made the ring.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::current()
+    }
+
+    #[inline]
+    pub(super) fn check_ours(&self) -> Result<(), Error> {
+        if self.is_ours() { Ok(()) } else { Err(Error::Forked) }
     }
 
     pub(crate) fn queues(&self) -> &[IoQueue] {

@@ -76,6 +76,22 @@ impl Engine {
         Ok(())
     }
 
+    /// From now on interrupts raise the events that the ring's descriptor watches.
+    pub(crate) fn arm(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
+        self.notifier.arm();
+        for queue in &mut self.queues {
+            let armed = queue.arm().and_then(|()| queue.event().map_or(Ok(()), |e| self.notifier.watch(e)));
+            if let Err(error) = armed {
+                tracing::warn!(%error, "no interrupts: the ring's descriptor stays readable");
+                self.notifier.stick();
+            }
+        }
+        self.notifier.update(|| self.cq.ready() != 0);
+    }
+
     /// Forgets events raised so far, so that the ring's descriptor is readable only for new ones.
     fn clear_events(&mut self) {
         for queue in self.queues.iter().filter(|q| q.event().is_some()) {

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use dmaring_dma::fork;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -25,6 +26,8 @@ pub(crate) struct Notifier {
     raised: AtomicBool,
     /// An event cannot be had: the descriptor stays readable, and the program polls.
     stuck: AtomicBool,
+    /// The process that made it: its descriptors are shared with children of `fork`.
+    generation: u32,
 }
 
 fn failed(call: &'static str) -> impl Fn(nix::Error) -> Error {
@@ -41,6 +44,7 @@ impl Notifier {
             armed: AtomicBool::new(false),
             raised: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            generation: fork::generation(),
         };
         this.watch(this.ready.as_fd())?;
         Ok(this)
@@ -75,7 +79,8 @@ impl Notifier {
 
     #[cold]
     fn set(&self, ready: bool) {
-        if self.stuck.load(Relaxed) {
+        // A child would take its parent's event away, or raise it.
+        if self.stuck.load(Relaxed) || self.generation != fork::current() {
             return;
         }
         self.raised.store(ready, Relaxed);
@@ -96,5 +101,49 @@ impl Notifier {
 impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    fn readable(notifier: &Notifier) -> bool {
+        poll(&mut [PollFd::new(notifier.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() > 0
+    }
+
+    #[test]
+    fn it_is_readable_while_completions_are_ready_once_it_is_armed() {
+        let notifier = Notifier::new().unwrap();
+        notifier.update(|| true);
+        assert!(!readable(&notifier));
+        notifier.arm();
+        notifier.update(|| true);
+        assert!(readable(&notifier));
+        notifier.update(|| false);
+        assert!(!readable(&notifier));
+        notifier.stick();
+        notifier.update(|| false);
+        assert!(readable(&notifier));
+    }
+
+    #[test]
+    #[expect(unsafe_code)] // forks
+    fn a_child_leaves_its_parents_event_alone() {
+        let notifier = Notifier::new().unwrap();
+        notifier.arm();
+        // SAFETY: the child makes no more than a system call and leaves by _exit.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            notifier.update(|| true);
+            // SAFETY: ends the child at once, running no destructors.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert!(!readable(&notifier));
     }
 }

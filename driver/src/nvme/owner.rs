@@ -76,11 +76,13 @@ impl Owner {
     }
 
     pub(crate) fn namespaces(&self) -> Result<Vec<Found>, Error> {
+        self.check_ours()?;
         self.controller.namespaces()
     }
 
     /// Makes a queue pair of `entries` (a power of two, cut to what the controller takes).
     pub(super) fn create_queue(&self, entries: u32) -> Result<QueueGrant, Error> {
+        self.check_ours()?;
         let qid = self.take_qid()?;
         self.create_with(qid, entries).inspect_err(|_| self.return_qid(qid))
     }
@@ -210,6 +212,10 @@ impl Owner {
     /// Whether this is the process that opened the controller.
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::current()
+    }
+
+    fn check_ours(&self) -> Result<(), Error> {
+        if self.is_ours() { Ok(()) } else { Err(Error::Forked) }
     }
 
     fn take_qid(&self) -> Result<u16, Error> {
