@@ -287,11 +287,11 @@ impl Engine {
         let queue = self.queue_of(target)?;
         self.make_hot(sqe, target, queue);
         let queue = &mut self.queues[queue];
-        if !queue.can_bounce() && !queue.reaches(&self.segments) {
+        let namespace = &self.files.target(target).namespace;
+        if !queue.accepts(&mut self.segments, namespace) {
             return Err(issue(libc::EFAULT));
         }
         let transfer = Transfer { user_data: sqe.user_data, write, fua, offset, len };
-        let namespace = &self.files.target(target).namespace;
         queue.transfer(&transfer, namespace, &mut self.segments, &self.user);
         Ok(Outcome::Issued)
     }
