@@ -145,7 +145,7 @@ impl Engine {
             busy |= queue.is_busy();
         }
         self.cq.set_flags(busy);
-        self.notifier.update(|| self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.has_any());
     }
 
     #[inline(never)]

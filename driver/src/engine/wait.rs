@@ -62,6 +62,8 @@ impl Engine {
             }
             self.progress();
         }
+        // The events are forgotten; the completions that they announced may be left in the ring.
+        self.notifier.update(|| self.cq.has_any());
         Ok(submitted)
     }
 
@@ -89,7 +91,9 @@ impl Engine {
                 self.notifier.stick();
             }
         }
-        self.notifier.update(|| self.cq.ready() != 0);
+        // What was completed before raised nothing.
+        self.progress();
+        self.notifier.update(|| self.cq.has_any());
     }
 
     /// Forgets events raised so far, so that the ring's descriptor is readable only for new ones.
@@ -108,6 +112,7 @@ impl Engine {
         while self.is_busy() {
             self.progress();
         }
+        self.notifier.update(|| self.cq.has_any());
     }
 
     pub(crate) fn is_busy(&self) -> bool {
