@@ -35,7 +35,6 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
-        self.cq.set_flags(busy);
         if taken == 0 {
             self.idle_polls += 1;
             if busy {
@@ -43,8 +42,10 @@ impl Engine {
             }
             if self.idle_polls.is_multiple_of(IDLE_LOOKS) && busy {
                 self.look();
+                busy = self.is_busy();
             }
         }
+        self.cq.set_flags(busy);
     }
 
     /// Consumes entries, then waits until at least `want` completions are in the ring (no more than it
@@ -72,9 +73,9 @@ impl Engine {
         self.system_calls += 1;
         if self.sleeper.sleep(TICK)? {
             self.interrupts += 1;
-        } else {
-            self.look();
         }
+        // Also when another device has raised it: one that is silent is found all the same.
+        self.look();
         Ok(())
     }
 
