@@ -144,6 +144,7 @@ impl Engine {
             queue.publish();
             busy |= queue.is_busy();
         }
+        self.notifier.keep_ticking(busy);
         self.cq.set_flags(busy);
         self.notifier.update(|| self.cq.has_any());
     }

@@ -21,8 +21,10 @@ impl Engine {
     /// Takes what the devices have completed and issues what waits.
     #[inline]
     pub(crate) fn progress(&mut self) {
+        let mut ticked = false;
         if self.notifier.is_armed() {
             self.clear_events();
+            ticked = self.notifier.has_ticked();
         }
         self.cq.flush();
         let mut taken = 0;
@@ -40,11 +42,13 @@ impl Engine {
             if busy {
                 self.queues.iter().for_each(IoQueue::relax);
             }
-            if self.idle_polls.is_multiple_of(IDLE_LOOKS) && busy {
-                self.look();
-                busy = self.is_busy();
-            }
+            ticked |= self.idle_polls.is_multiple_of(IDLE_LOOKS);
         }
+        if ticked && busy {
+            self.look();
+            busy = self.is_busy();
+        }
+        self.notifier.keep_ticking(busy);
         self.cq.set_flags(busy);
     }
 
