@@ -9,6 +9,8 @@ pub(crate) mod completions;
 pub(crate) mod decode;
 pub(crate) mod files;
 mod memory;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::sync::Arc;
@@ -125,15 +127,16 @@ impl Engine {
         {
             head = queue.submit_line(&self.rings, head, end);
         }
+        let mut dropped = 0;
         if head != end {
-            head = self.submit_general(head, end);
+            (head, dropped) = self.submit_general(head, end);
         }
         if head != start {
             self.sq_head = head;
             self.rings.set_sq_head(head);
             self.publish();
         }
-        Ok(head.wrapping_sub(start))
+        Ok(head.wrapping_sub(start) - dropped)
     }
 
     /// Rings the doorbells of a batch and tells the program what there is to wait for.
@@ -149,15 +152,16 @@ impl Engine {
         self.notifier.update(|| self.cq.has_any());
     }
 
+    /// Answers where it stopped, and how many of the entries were dropped.
     #[inline(never)]
-    fn submit_general(&mut self, mut head: u32, end: u32) -> u32 {
+    fn submit_general(&mut self, mut head: u32, end: u32) -> (u32, u32) {
         while head != end {
             let slot = self.rings.slot(head);
             head = head.wrapping_add(1);
             let Some(slot) = slot else {
-                // As the kernel: dropped, counted, and the batch ends.
+                // As the kernel: dropped, counted as that and not as submitted, and the batch ends.
                 self.rings.set_sq_dropped(self.rings.sq_dropped().wrapping_add(1));
-                return head;
+                return (head, 1);
             };
             let sqe = slot.copy();
             match self.take(&sqe) {
@@ -166,7 +170,7 @@ impl Engine {
                 Err(Refusal { errno, ends_batch }) => {
                     self.cq.post(sqe.user_data, -errno, 0);
                     if ends_batch {
-                        return head;
+                        return (head, 0);
                     }
                 }
             }
@@ -178,7 +182,7 @@ impl Engine {
                 head = queue.submit_line(&self.rings, head, end);
             }
         }
-        head
+        (head, 0)
     }
 
     /// One entry, by the general path.
