@@ -266,10 +266,7 @@ impl Engine {
 
     fn discard(&mut self, sqe: &Sqe, target: usize) -> Result<Outcome, Refusal> {
         let Target { namespace, owner, .. } = self.files.target(target);
-        let range = check_discard(sqe, namespace)?;
-        if !owner.info().identify.has_dataset_management() {
-            return Err(issue(libc::EOPNOTSUPP));
-        }
+        let range = check_discard(sqe, namespace, owner.info().identify.has_dataset_management())?;
         let queue = self.queue_of(target)?;
         let namespace = &self.files.target(target).namespace;
         self.queues[queue].discard(sqe.user_data, range, namespace, &self.user);
