@@ -333,18 +333,6 @@ impl Engine {
         Ok(index)
     }
 
-    /// Watches the event of a queue pair wherever something waits for it.
-    fn watch(&self, queue: &IoQueue) -> Result<(), Error> {
-        let Some(event) = queue.event() else { return Ok(()) };
-        if self.notifier.is_armed() {
-            self.notifier.watch(event)?;
-        }
-        if self.mode == CompletionMode::Interrupt {
-            self.sleeper.watch(event)?;
-        }
-        Ok(())
-    }
-
     /// Adds a namespace as the next fixed file. Answers the file's index.
     pub(crate) fn add_target(&mut self, owner: Arc<Owner>, namespace: Namespace) -> u32 {
         let known = self.queues.iter().position(|q| Arc::ptr_eq(q.owner(), &owner));

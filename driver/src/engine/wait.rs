@@ -101,6 +101,18 @@ impl Engine {
         self.notifier.update(|| self.cq.has_any());
     }
 
+    /// Watches the event of a queue pair wherever something waits for it.
+    pub(super) fn watch(&self, queue: &IoQueue) -> Result<(), Error> {
+        let Some(event) = queue.event() else { return Ok(()) };
+        if self.notifier.is_armed() {
+            self.notifier.watch(event)?;
+        }
+        if self.mode == CompletionMode::Interrupt {
+            self.sleeper.watch(event)?;
+        }
+        Ok(())
+    }
+
     /// Forgets events raised so far, so that the ring's descriptor is readable only for new ones.
     fn clear_events(&mut self) {
         for queue in self.queues.iter().filter(|q| q.event().is_some()) {
