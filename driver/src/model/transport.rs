@@ -117,7 +117,9 @@ impl fmt::Debug for Model {
     }
 }
 
-impl Transport for Model {
+// SAFETY: doorbells are words of `Doorbells`, which `shared` keeps; every access to memory is checked against
+// what is mapped, under the lock that `unmap` takes.
+unsafe impl Transport for Model {
     fn name(&self) -> String {
         self.shared.name.clone()
     }
