@@ -32,6 +32,7 @@ struct Shared {
     controller: Mutex<Controller>,
     doorbells: Doorbells,
     stepped: bool,
+    removal: AtomicBool,
 }
 
 struct Thread {
@@ -76,7 +77,8 @@ impl Model {
     fn shared(name: &str, config: ModelConfig, stepped: bool) -> Arc<Shared> {
         let controller = Controller::new(config);
         let doorbells = controller.doorbells.clone();
-        Arc::new(Shared { name: name.to_owned(), controller: Mutex::new(controller), doorbells, stepped })
+        let removal = AtomicBool::new(false);
+        Arc::new(Shared { name: name.to_owned(), controller: Mutex::new(controller), doorbells, stepped, removal })
     }
 
     /// Carries out everything that is waiting. Answers how many commands that were.
@@ -87,6 +89,11 @@ impl Model {
     /// Adds a rule of what goes wrong.
     pub fn fault(&self, fault: Fault) {
         self.shared.lock().faults.push(fault);
+    }
+
+    /// Asks the driver for the function back, as the kernel does before it removes one.
+    pub fn request_removal(&self) {
+        self.shared.removal.store(true, Ordering::Relaxed);
     }
 
     /// Commands carried out since the model was made.
@@ -213,7 +220,7 @@ unsafe impl Transport for Model {
     }
 
     fn removal_requested(&self) -> bool {
-        false
+        self.shared.removal.load(Ordering::Relaxed)
     }
 
     fn relax(&self) {
