@@ -116,10 +116,7 @@ impl Version {
     fn running() -> Self {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
-        Self {
-            major: numbers.next().unwrap_or(0),
-            minor: numbers.next().unwrap_or(0),
-        }
+        Self { major: numbers.next().unwrap_or(0), minor: numbers.next().unwrap_or(0) }
     }
 }
 

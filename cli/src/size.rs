@@ -6,29 +6,19 @@
 /// # Errors
 /// What is wrong with `text` and what to write instead.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = |why: &str| {
-        format!(
-            "`{text}` is no size: {why}; write a number of bytes or one such as 4k, 512M or 1GiB"
-        )
-    };
+    let wrong =
+        |why: &str| format!("`{text}` is no size: {why}; write a number of bytes or one such as 4k, 512M or 1GiB");
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, suffix) = text.split_at(digits);
     if text.starts_with('-') {
         return Err(wrong("it is negative"));
     }
     if number.is_empty() {
-        return Err(wrong(if text.is_empty() {
-            "it is empty"
-        } else {
-            "it does not begin with a number"
-        }));
+        return Err(wrong(if text.is_empty() { "it is empty" } else { "it does not begin with a number" }));
     }
-    let shift = shift(&suffix.to_ascii_lowercase())
-        .ok_or_else(|| wrong(&format!("`{suffix}` is no unit")))?;
+    let shift = shift(&suffix.to_ascii_lowercase()).ok_or_else(|| wrong(&format!("`{suffix}` is no unit")))?;
     let number: u64 = number.parse().map_err(|_| wrong("it is beyond 64 bits"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| wrong("it is beyond 64 bits"))
+    number.checked_mul(1 << shift).ok_or_else(|| wrong("it is beyond 64 bits"))
 }
 
 fn shift(suffix: &str) -> Option<u32> {
@@ -90,10 +80,7 @@ mod tests {
         ];
         for (text, why) in cases {
             let error = parse_size(text).unwrap_err();
-            assert!(
-                error.contains(why) && error.contains("write"),
-                "{text}: {error}"
-            );
+            assert!(error.contains(why) && error.contains("write"), "{text}: {error}");
         }
     }
 }

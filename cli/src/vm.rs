@@ -11,7 +11,9 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use dmaring_qemu::{Controller, Input, KernelSource, Namespace, Storage, Vm, VmError};
 
+use crate::output;
 use crate::size::parse_size;
+use crate::vm_compare::VmCompare;
 
 /// `dmaring vm`.
 #[derive(Args)]
@@ -35,6 +37,8 @@ enum Action {
         #[command(flatten)]
         options: VmOptions,
     },
+    /// Boot a guest with two controllers and compare this library with the kernel's io_uring
+    Compare(Box<VmCompare>),
     /// Have QEMU and the guest's kernel ready, so that later runs need no network
     Fetch,
 }
@@ -119,9 +123,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 fn parse_get(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once(':') {
-        Some((guest, host)) if guest.starts_with('/') && !host.is_empty() => {
-            Ok((guest.to_owned(), host.into()))
-        }
+        Some((guest, host)) if guest.starts_with('/') && !host.is_empty() => Ok((guest.to_owned(), host.into())),
         _ => Err("write GUESTPATH:FILE, such as /tmp/result:result".to_owned()),
     }
 }
@@ -158,14 +160,8 @@ impl VmOptions {
         }
         vm = self.qemu_arg.iter().fold(vm, Vm::qemu_arg);
         vm = self.kernel_arg.iter().fold(vm, Vm::kernel_arg);
-        vm = self
-            .env
-            .iter()
-            .fold(vm, |vm, (name, value)| vm.env(name, value));
-        vm = self
-            .get
-            .iter()
-            .fold(vm, |vm, (guest, host)| vm.get(guest, host));
+        vm = self.env.iter().fold(vm, |vm, (name, value)| vm.env(name, value));
+        vm = self.get.iter().fold(vm, |vm, (guest, host)| vm.get(guest, host));
         for text in &self.add {
             let (host, guest) = split_add(text)?;
             vm = vm.add(host, guest);
@@ -181,39 +177,26 @@ impl VmOptions {
         Ok(match self.kernel.to_str() {
             Some("debian") => KernelSource::Debian,
             Some("host") => KernelSource::Host,
-            _ => KernelSource::Image {
-                path: self.kernel.clone(),
-                modules: self.modules.clone(),
-            },
+            _ => KernelSource::Image { path: self.kernel.clone(), modules: self.modules.clone() },
         })
     }
 
     fn storage(&self) -> anyhow::Result<Storage> {
         match self.storage.to_str() {
             Some("null") => {
-                return Ok(Storage::Null {
-                    size_bytes: self.size,
-                });
+                return Ok(Storage::Null { size_bytes: self.size });
             }
             Some("mem") => {
-                return Ok(Storage::Mem {
-                    size_bytes: self.size,
-                });
+                return Ok(Storage::Mem { size_bytes: self.size });
             }
             _ => {}
         }
         let path = self.storage.clone();
         if self.controllers * self.namespaces > 1 {
-            bail!(
-                "--storage {} can back only one namespace: take --controllers 1 --namespaces 1",
-                path.display()
-            );
+            bail!("--storage {} can back only one namespace: take --controllers 1 --namespaces 1", path.display());
         }
         if !path.exists() && self.size == 0 {
-            bail!(
-                "--size 0: {} does not exist and needs a size to be made with",
-                path.display()
-            );
+            bail!("--size 0: {} does not exist and needs a size to be made with", path.display());
         }
         if !path.exists() {
             let made = File::create_new(&path).and_then(|file| file.set_len(self.size));
@@ -241,7 +224,7 @@ impl VmCommand {
     ///
     /// # Errors
     /// Whatever kept the command from running to its end.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, command_line: String) -> anyhow::Result<ExitCode> {
         match self.action {
             Action::Run { options, command } => {
                 let (vm, command) = with_command(options.to_vm()?, &options.add, command)?;
@@ -251,14 +234,11 @@ impl VmCommand {
                 let (vm, command) = with_shell(options.to_vm()?)?;
                 finish(&vm, command)
             }
+            Action::Compare(compare) => compare.run(command_line),
             Action::Fetch => {
                 let (qemu, kernel) = dmaring_qemu::fetch()?;
-                println!(
-                    "QEMU: {}\nkernel: {} ({})",
-                    qemu.display(),
-                    kernel.image.display(),
-                    kernel.version
-                );
+                let (qemu, image) = (qemu.display(), kernel.image.display());
+                output::print(&format!("QEMU: {qemu}\nkernel: {image} ({})\n", kernel.version))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -266,28 +246,19 @@ impl VmCommand {
 }
 
 /// Runs, showing the end of the kernel log if the guest failed.
-fn finish(vm: &Vm, command: Vec<String>) -> anyhow::Result<ExitCode> {
+pub fn finish(vm: &Vm, command: Vec<String>) -> anyhow::Result<ExitCode> {
     let exit = vm.run(command).inspect_err(show_log)?;
     Ok(ExitCode::from(u8::try_from(exit.status()).unwrap_or(1)))
 }
 
 fn show_log(error: &VmError) {
-    for line in error
-        .log()
-        .map(|log| log.tail.as_str())
-        .unwrap_or_default()
-        .lines()
-    {
+    for line in error.log().map(|log| log.tail.as_str()).unwrap_or_default().lines() {
         eprintln!("guest| {line}");
     }
 }
 
 /// Takes the command's program along if it is one of this machine's.
-fn with_command(
-    vm: Vm,
-    added: &[String],
-    mut command: Vec<String>,
-) -> anyhow::Result<(Vm, Vec<String>)> {
+fn with_command(vm: Vm, added: &[String], mut command: Vec<String>) -> anyhow::Result<(Vm, Vec<String>)> {
     let Some(program) = command.first_mut() else {
         bail!("no command to run in the guest");
     };
@@ -297,63 +268,37 @@ fn with_command(
             // In the guest by --add, or a mistake that the guest reports.
             return Ok((vm, command));
         }
-        *program = path
-            .to_str()
-            .with_context(|| format!("{program}: not UTF-8"))?
-            .to_owned();
+        *program = path.to_str().with_context(|| format!("{program}: not UTF-8"))?.to_owned();
         return Ok((vm.add(&path, None), command));
     }
-    let is_added = |text: &String| {
-        Path::new(text)
-            .file_name()
-            .is_some_and(|name| *name == **program)
-    };
+    let is_added = |text: &String| Path::new(text).file_name().is_some_and(|name| *name == **program);
     if program == "dmaring" || added.iter().any(is_added) {
         return Ok((vm, command));
     }
-    Ok((
-        in_path(program)
-            .into_iter()
-            .fold(vm, |vm, path| vm.add(path, None)),
-        command,
-    ))
+    Ok((in_path(program).into_iter().fold(vm, |vm, path| vm.add(path, None)), command))
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// Takes a shell along, and the usual small programs.
 fn with_shell(mut vm: Vm) -> anyhow::Result<(Vm, Vec<String>)> {
     const TOOLS: [&str; 24] = [
-        "ls", "cat", "cp", "mv", "rm", "ln", "mkdir", "dd", "echo", "head", "tail", "grep",
-        "hexdump", "xxd", "dmesg", "ps", "kill", "mount", "umount", "sleep", "stat", "readlink",
-        "find", "sync",
+        "ls", "cat", "cp", "mv", "rm", "ln", "mkdir", "dd", "echo", "head", "tail", "grep", "hexdump", "xxd", "dmesg",
+        "ps", "kill", "mount", "umount", "sleep", "stat", "readlink", "find", "sync",
     ];
-    let shell = ["busybox", "bash", "sh"]
-        .into_iter()
-        .find_map(|name| Some((name, in_path(name)?)));
+    let shell = ["busybox", "bash", "sh"].into_iter().find_map(|name| Some((name, in_path(name)?)));
     let Some((name, path)) = shell else {
         bail!("no shell on this machine to take into the guest: install busybox or bash");
     };
     let mut command = vec![name.to_owned()];
     if name == "busybox" {
         command.push("sh".to_owned());
-        vm = TOOLS.iter().fold(vm, |vm, tool| {
-            vm.add(&path, Some(&Path::new("/bin").join(tool)))
-        });
+        vm = TOOLS.iter().fold(vm, |vm, tool| vm.add(&path, Some(&Path::new("/bin").join(tool))));
     } else {
-        vm = TOOLS
-            .iter()
-            .filter_map(|tool| in_path(tool))
-            .fold(vm, |vm, tool| vm.add(tool, None));
+        vm = TOOLS.iter().filter_map(|tool| in_path(tool)).fold(vm, |vm, tool| vm.add(tool, None));
     }
-    let input = if std::io::stdin().is_terminal() {
-        Input::Terminal
-    } else {
-        Input::Inherit
-    };
+    let input = if std::io::stdin().is_terminal() { Input::Terminal } else { Input::Inherit };
     Ok((vm.add(path, None).cwd("/root").input(input), command))
 }

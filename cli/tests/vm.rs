@@ -11,10 +11,7 @@ use support::{LIMIT, assert_status, dmaring, run, text};
 
 #[test]
 fn output_is_separate_and_the_status_passed_through() {
-    let output = run(
-        &["--env", "WORD=b c"],
-        &["sh", "-c", "echo \"out $WORD\"; echo err >&2; exit 3"],
-    );
+    let output = run(&["--env", "WORD=b c"], &["sh", "-c", "echo \"out $WORD\"; echo err >&2; exit 3"]);
     assert_status(&output, 3);
     assert_eq!(text(&output.stdout), "out b c\n");
     assert_eq!(text(&output.stderr), "err\n");
@@ -24,10 +21,7 @@ fn output_is_separate_and_the_status_passed_through() {
 fn success_prints_nothing_of_its_own() {
     let output = run(&["--controllers", "0"], &["sh", "-c", "exit 0"]);
     assert_status(&output, 0);
-    assert_eq!(
-        (text(&output.stdout), text(&output.stderr)),
-        (String::new(), String::new())
-    );
+    assert_eq!((text(&output.stdout), text(&output.stderr)), (String::new(), String::new()));
 }
 
 #[test]
@@ -52,24 +46,8 @@ fn controllers_have_addresses_groups_and_block_sizes() {
             echo group $n $(ls iommu_group/devices | grep -c :)
             echo disk $n $(cat /sys/block/nvme${n}n2/queue/logical_block_size /sys/block/nvme${n}n2/size)
         done";
-    let options = [
-        "--controllers",
-        "2",
-        "--namespaces",
-        "2",
-        "--block-size",
-        "4096",
-        "--size",
-        "8m",
-    ];
-    let programs = [
-        "--add",
-        "/bin/ls",
-        "--add",
-        "/bin/cat",
-        "--add",
-        "/bin/grep",
-    ];
+    let options = ["--controllers", "2", "--namespaces", "2", "--block-size", "4096", "--size", "8m"];
+    let programs = ["--add", "/bin/ls", "--add", "/bin/cat", "--add", "/bin/grep"];
     let output = run(&[&options[..], &programs].concat(), &["sh", "-c", script]);
     assert_status(&output, 0);
     let stdout = text(&output.stdout);
@@ -84,19 +62,13 @@ fn controllers_have_addresses_groups_and_block_sizes() {
         "disk 0 4096 16384",
         "disk 1 4096 16384",
     ] {
-        assert!(
-            stdout.lines().any(|other| other == line),
-            "no `{line}` in:\n{stdout}"
-        );
+        assert!(stdout.lines().any(|other| other == line), "no `{line}` in:\n{stdout}");
     }
 }
 
 #[test]
 fn without_iommu_there_are_no_groups() {
-    let output = run(
-        &["--no-iommu"],
-        &["sh", "-c", "set -- /sys/kernel/iommu_groups/*; echo $#$1"],
-    );
+    let output = run(&["--no-iommu"], &["sh", "-c", "set -- /sys/kernel/iommu_groups/*; echo $#$1"]);
     assert_status(&output, 0);
     assert_eq!(text(&output.stdout), "1/sys/kernel/iommu_groups/*\n");
 }
@@ -106,9 +78,7 @@ fn files_go_in_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let (here, back) = (folder.path().join("in"), folder.path().join("back"));
     // Neither of one frame nor of whole ones.
-    let bytes: Vec<u8> = (0..3_000_001u32)
-        .map(|n| (n.wrapping_mul(7919) >> 8) as u8)
-        .collect();
+    let bytes: Vec<u8> = (0..3_000_001u32).map(|n| (n.wrapping_mul(7919) >> 8) as u8).collect();
     fs::write(&here, &bytes).unwrap();
     let add = format!("{}:/data/in", here.display());
     let get = format!("/tmp/out:{}", back.display());
@@ -127,11 +97,7 @@ fn missing_file_to_bring_back_is_an_error() {
     let get = format!("/nonexistent:{}", folder.path().join("x").display());
     let output = run(&["--get", &get], &["sh", "-c", "exit 0"]);
     assert_status(&output, 1);
-    assert!(
-        text(&output.stderr).contains("/nonexistent"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("/nonexistent"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -149,11 +115,7 @@ fn file_storage_keeps_what_the_guest_writes() {
 fn standard_input_reaches_the_command() {
     let mut run = dmaring();
     run.args(["vm", "run", "--timeout", LIMIT, "--", "cat"]);
-    let mut child = run
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let bytes = vec![b'x'; 300_000];
     child.stdin.take().unwrap().write_all(&bytes).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -163,10 +125,7 @@ fn standard_input_reaches_the_command() {
 
 #[test]
 fn what_the_command_leaves_running_is_ended() {
-    let output = run(
-        &["--add", "/bin/sleep"],
-        &["sh", "-c", "sleep 1000 & echo done"],
-    );
+    let output = run(&["--add", "/bin/sleep"], &["sh", "-c", "sleep 1000 & echo done"]);
     assert_status(&output, 0);
     assert_eq!(text(&output.stdout), "done\n");
 }
@@ -175,11 +134,7 @@ fn what_the_command_leaves_running_is_ended() {
 fn unknown_command_is_named() {
     let output = run(&[], &["no-such-command"]);
     assert_status(&output, 1);
-    assert!(
-        text(&output.stderr).contains("cannot run no-such-command"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("cannot run no-such-command"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -191,20 +146,9 @@ fn two_first_runs_at_once_fill_one_cache() {
     let cache = tempfile::tempdir().unwrap();
     let start = || {
         let mut run = dmaring();
-        run.args([
-            "vm",
-            "run",
-            "--timeout",
-            LIMIT,
-            "--",
-            "dmaring",
-            "--version",
-        ]);
+        run.args(["vm", "run", "--timeout", LIMIT, "--", "dmaring", "--version"]);
         run.env("XDG_CACHE_HOME", cache.path());
-        run.stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let mut fetched = 0;
     for child in [start(), start()] {
@@ -213,29 +157,15 @@ fn two_first_runs_at_once_fill_one_cache() {
         fetched += usize::from(text(&output.stderr).contains("fetching"));
     }
     assert_eq!(fetched, 1);
-    let entries = fs::read_dir(cache.path().join("dmaring/kernel"))
-        .unwrap()
-        .flatten();
+    let entries = fs::read_dir(cache.path().join("dmaring/kernel")).unwrap().flatten();
     let names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
     assert_eq!(names.len(), 2, "a kernel and the lock: {names:?}");
     // From now on no apt is needed.
-    let qemu = Command::new("sh")
-        .args(["-c", "command -v qemu-system-x86_64"])
-        .output()
-        .unwrap();
+    let qemu = Command::new("sh").args(["-c", "command -v qemu-system-x86_64"]).output().unwrap();
     let mut run = dmaring();
-    run.args([
-        "vm",
-        "run",
-        "--timeout",
-        LIMIT,
-        "--",
-        "dmaring",
-        "--version",
-    ]);
+    run.args(["vm", "run", "--timeout", LIMIT, "--", "dmaring", "--version"]);
     run.env("XDG_CACHE_HOME", cache.path());
-    run.env("DMARING_QEMU", text(&qemu.stdout).trim())
-        .env("PATH", "/nonexistent");
+    run.env("DMARING_QEMU", text(&qemu.stdout).trim()).env("PATH", "/nonexistent");
     let output = run.output().unwrap();
     assert_status(&output, 0);
     assert_eq!(text(&output.stderr), "");

@@ -19,29 +19,14 @@ fn hung_guest_ends_at_its_limit_with_its_log() {
     let script = "echo out; echo last words >/dev/kmsg; sleep 1000";
     let start = Instant::now();
     let mut run = dmaring();
-    run.args([
-        "vm",
-        "run",
-        "--timeout",
-        "12",
-        "--add",
-        "/bin/sleep",
-        "--log",
-    ])
-    .arg(&log);
+    run.args(["vm", "run", "--timeout", "12", "--add", "/bin/sleep", "--log"]).arg(&log);
     let output = run.args(["--", "sh", "-c", script]).output().unwrap();
     assert_status(&output, 1);
     assert!(start.elapsed() < Duration::from_secs(30));
     assert_eq!(text(&output.stdout), "out\n");
     let stderr = text(&output.stderr);
-    assert!(
-        stderr.contains("killed after 12 s") && stderr.contains(log.to_str().unwrap()),
-        "{stderr}"
-    );
-    assert!(
-        stderr.contains("guest| ") && stderr.contains("last words"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("killed after 12 s") && stderr.contains(log.to_str().unwrap()), "{stderr}");
+    assert!(stderr.contains("guest| ") && stderr.contains("last words"), "{stderr}");
     assert!(fs::read_to_string(&log).unwrap().contains("last words"));
 }
 
@@ -49,43 +34,21 @@ fn hung_guest_ends_at_its_limit_with_its_log() {
 fn kernel_panic_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut run = dmaring();
-    run.args([
-        "vm",
-        "run",
-        "--timeout",
-        LIMIT,
-        "--",
-        "sh",
-        "-c",
-        "echo c >/proc/sysrq-trigger; exit 0",
-    ]);
+    run.args(["vm", "run", "--timeout", LIMIT, "--", "sh", "-c", "echo c >/proc/sysrq-trigger; exit 0"]);
     let output = run.env("TMPDIR", folder.path()).output().unwrap();
     assert_status(&output, 1);
     let stderr = text(&output.stderr);
-    assert!(
-        stderr.contains("kernel panicked: sysrq triggered crash"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("kernel panicked: sysrq triggered crash"), "{stderr}");
     let kept: Vec<_> = fs::read_dir(&folder).unwrap().flatten().collect();
     assert_eq!(kept.len(), 1, "one log is kept");
-    assert!(
-        stderr.contains(kept[0].path().to_str().unwrap()),
-        "{stderr}"
-    );
+    assert!(stderr.contains(kept[0].path().to_str().unwrap()), "{stderr}");
 }
 
 #[test]
 fn panic_at_boot_is_an_error() {
-    let output = run(
-        &["--kernel-arg=rdinit=/nonexistent"],
-        &["sh", "-c", "exit 0"],
-    );
+    let output = run(&["--kernel-arg=rdinit=/nonexistent"], &["sh", "-c", "exit 0"]);
     assert_status(&output, 1);
-    assert!(
-        text(&output.stderr).contains("the guest's kernel panicked"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("the guest's kernel panicked"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -93,46 +56,28 @@ fn running_out_of_memory_is_an_error() {
     let options = ["--memory", "512m", "--add", "/usr/bin/tail"];
     let output = run(&options, &["sh", "-c", "tail /dev/zero; exit 0"]);
     assert_status(&output, 1);
-    assert!(
-        text(&output.stderr).contains("out of memory"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("out of memory"), "{}", text(&output.stderr));
 }
 
 #[test]
 fn qemu_that_refuses_its_arguments_is_quoted() {
     let output = run(&["--qemu-arg=-nonsense"], &["sh"]);
     assert_status(&output, 1);
-    assert!(
-        text(&output.stderr).contains("-nonsense"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("-nonsense"), "{}", text(&output.stderr));
 }
 
 /// Children of a process.
 fn children(parent: u32) -> Vec<u32> {
     let task = format!("/proc/{parent}/task");
     let threads = fs::read_dir(task).unwrap().flatten();
-    let lists = threads
-        .map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .map(|id| id.parse().unwrap())
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
 fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
     while !happened() {
-        assert!(
-            start.elapsed() < Duration::from_secs(60),
-            "{what} took too long"
-        );
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} took too long");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -142,19 +87,9 @@ fn idle_guest(folder: &Path) -> (Child, u32) {
     let mut run = dmaring();
     run.args(["vm", "run", "--timeout", LIMIT, "--add", "/bin/sleep"]);
     run.args(["--", "sh", "-c", "echo ready; sleep 1000"]);
-    let mut child = run
-        .env("TMPDIR", folder)
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
+    let mut child = run.env("TMPDIR", folder).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
     let mut ready = [0; 6];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut ready)
-        .unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     let qemu = children(child.id());
     assert_eq!(qemu.len(), 1, "QEMU runs");
     (child, qemu[0])
@@ -166,15 +101,8 @@ fn interrupt_and_kill_end_qemu_and_leave_nothing() {
     // Ctrl-C goes to the whole group; a kill to one process only.
     for (signal, group) in [(2, true), (9, false), (15, false)] {
         let (mut child, qemu) = idle_guest(folder.path());
-        let target = if group {
-            format!("-{}", child.id())
-        } else {
-            child.id().to_string()
-        };
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {target}")])
-            .status()
-            .unwrap();
+        let target = if group { format!("-{}", child.id()) } else { child.id().to_string() };
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {target}")]).status().unwrap();
         assert!(sent.success());
         let status = child.wait().unwrap();
         assert!(status.signal().is_some() || !status.success(), "{status}");
@@ -200,24 +128,11 @@ fn wrong_options_are_refused_before_a_boot() {
         (&["--get", "x"], 2, "GUESTPATH:FILE"),
         (&["--timeout", "0"], 2, "seconds"),
         (&["--kernel", "/etc/passwd"], 1, "no x86 kernel image"),
-        (
-            &["--storage", "/nonexistent", "--namespaces", "2"],
-            1,
-            "only one namespace",
-        ),
+        (&["--storage", "/nonexistent", "--namespaces", "2"], 1, "only one namespace"),
     ] {
         let mut run = dmaring();
-        let output = run
-            .args(["vm", "run"])
-            .args(options)
-            .args(["--", "sh"])
-            .output()
-            .unwrap();
+        let output = run.args(["vm", "run"]).args(options).args(["--", "sh"]).output().unwrap();
         assert_status(&output, status);
-        assert!(
-            text(&output.stderr).contains(why),
-            "{options:?}: {}",
-            text(&output.stderr)
-        );
+        assert!(text(&output.stderr).contains(why), "{options:?}: {}", text(&output.stderr));
     }
 }

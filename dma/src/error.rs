@@ -82,7 +82,9 @@ pub enum DmaError {
         driver: String,
     },
     /// Another function of the group is in the kernel's hands.
-    #[error("IOMMU group {group} of {address} is not viable: {blockers}; bind those to vfio-pci as well, or unbind them")]
+    #[error(
+        "IOMMU group {group} of {address} is not viable: {blockers}; bind those to vfio-pci as well, or unbind them"
+    )]
     GroupNotViable {
         /// The function.
         address: PciAddress,
@@ -131,9 +133,7 @@ pub enum DmaError {
 
 fn open_remedy(reason: &io::Error) -> &'static str {
     match reason.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => {
-            ": run as root, or give your user the group's file (a udev rule, or chown)"
-        }
+        Some(libc::EACCES | libc::EPERM) => ": run as root, or give your user the group's file (a udev rule, or chown)",
         Some(libc::ENOENT) => ": load the modules vfio-pci and vfio_iommu_type1",
         _ => "",
     }

@@ -156,10 +156,9 @@ impl IovaAllocator {
 
 /// What is left of `range` on either side of `hole`.
 fn without(range: IovaRange, hole: IovaRange) -> impl Iterator<Item = IovaRange> {
-    let below = (range.first < hole.first)
-        .then(|| IovaRange { first: range.first, last: range.last.min(hole.first - 1) });
-    let above =
-        (range.last > hole.last).then(|| IovaRange { first: range.first.max(hole.last + 1), last: range.last });
+    let below =
+        (range.first < hole.first).then(|| IovaRange { first: range.first, last: range.last.min(hole.first - 1) });
+    let above = (range.last > hole.last).then(|| IovaRange { first: range.first.max(hole.last + 1), last: range.last });
     below.into_iter().chain(above)
 }
 
@@ -169,10 +168,8 @@ mod tests {
 
     use super::*;
 
-    const X86: [IovaRange; 2] = [
-        IovaRange { first: 0, last: 0xfedf_ffff },
-        IovaRange { first: 0xfef0_0000, last: 0x7f_ffff_ffff },
-    ];
+    const X86: [IovaRange; 2] =
+        [IovaRange { first: 0, last: 0xfedf_ffff }, IovaRange { first: 0xfef0_0000, last: 0x7f_ffff_ffff }];
 
     #[test]
     fn page_zero_and_the_interrupt_window_are_never_handed_out() {

@@ -48,11 +48,7 @@ enum Reason {
     #[error("the {field} `{digits}` is not a hexadecimal number")]
     NotHex { field: &'static str, digits: String },
     #[error("the {field} `{digits}` is more than {max:x}")]
-    TooLarge {
-        field: &'static str,
-        digits: String,
-        max: u32,
-    },
+    TooLarge { field: &'static str, digits: String, max: u32 },
 }
 
 impl PciAddress {
@@ -79,18 +75,11 @@ fn field(field: &'static str, digits: &str, max: u32) -> Result<u32, Reason> {
     }
     // from_str_radix alone would accept a leading `+`.
     if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(Reason::NotHex {
-            field,
-            digits: digits.to_owned(),
-        });
+        return Err(Reason::NotHex { field, digits: digits.to_owned() });
     }
     match u32::from_str_radix(digits, 16) {
         Ok(value) if value <= max => Ok(value),
-        _ => Err(Reason::TooLarge {
-            field,
-            digits: digits.to_owned(),
-            max,
-        }),
+        _ => Err(Reason::TooLarge { field, digits: digits.to_owned(), max }),
     }
 }
 
@@ -104,20 +93,13 @@ impl FromStr for PciAddress {
 
     /// Reads `0000:00:04.0`, or `00:04.0` in domain 0; leading zeros may be left out.
     fn from_str(text: &str) -> Result<Self, PciAddressError> {
-        Self::parse(text).map_err(|reason| PciAddressError {
-            text: text.to_owned(),
-            reason,
-        })
+        Self::parse(text).map_err(|reason| PciAddressError { text: text.to_owned(), reason })
     }
 }
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04x}:{:02x}:{:02x}.{:x}",
-            self.domain, self.bus, self.device, self.function
-        )
+        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
     }
 }
 
@@ -135,12 +117,7 @@ mod tests {
 
     #[test]
     fn full_and_short_forms_are_the_same_address() {
-        let want = PciAddress {
-            domain: 0,
-            bus: 0,
-            device: 4,
-            function: 0,
-        };
+        let want = PciAddress { domain: 0, bus: 0, device: 4, function: 0 };
         assert_eq!(ok("0000:00:04.0"), want);
         assert_eq!(ok("00:04.0"), want);
         assert_eq!(ok("0:4.0"), want);
@@ -174,10 +151,7 @@ mod tests {
             ("1:2:3:4.0", "3 colons"),
             (":00:04.0", "the domain is empty"),
             ("0000:+1:04.0", "the bus `+1` is not a hexadecimal number"),
-            (
-                "0000:00:0g.0",
-                "the device `0g` is not a hexadecimal number",
-            ),
+            ("0000:00:0g.0", "the device `0g` is not a hexadecimal number"),
             (" 0000:00:04.0", "the domain ` 0000` is not"),
             ("0000:00:04.0\n", "the function `0\n` is not"),
             ("0000:00:04.0.0", "the device `04.0` is not"),
@@ -190,24 +164,9 @@ mod tests {
 
     #[test]
     fn order_is_by_domain_bus_device_function() {
-        let mut all = [
-            ok("1:0:0.0"),
-            ok("0:1:0.0"),
-            ok("0:0:a.0"),
-            ok("0:0:9.1"),
-            ok("0:0:9.0"),
-        ];
+        let mut all = [ok("1:0:0.0"), ok("0:1:0.0"), ok("0:0:a.0"), ok("0:0:9.1"), ok("0:0:9.0")];
         all.sort();
         let names: Vec<String> = all.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            names,
-            [
-                "0000:00:09.0",
-                "0000:00:09.1",
-                "0000:00:0a.0",
-                "0000:01:00.0",
-                "0001:00:00.0"
-            ]
-        );
+        assert_eq!(names, ["0000:00:09.0", "0000:00:09.1", "0000:00:0a.0", "0000:01:00.0", "0001:00:00.0"]);
     }
 }

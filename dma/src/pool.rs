@@ -43,13 +43,7 @@ struct Blocks {
 
 impl Default for Blocks {
     fn default() -> Self {
-        Self {
-            regions: Vec::new(),
-            carved: 0,
-            free: std::array::from_fn(|_| Vec::new()),
-            parked: Vec::new(),
-            live: 0,
-        }
+        Self { regions: Vec::new(), carved: 0, free: std::array::from_fn(|_| Vec::new()), parked: Vec::new(), live: 0 }
     }
 }
 

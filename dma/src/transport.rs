@@ -86,6 +86,12 @@ pub trait Transport: Send + Sync + Debug {
     /// When the function cannot be reset or does not come back.
     fn reset(&self) -> Result<(), DmaError>;
 
+    /// Called by a thread that has found nothing to do and will look again. A transport without hardware
+    /// behind it may work here.
+    fn relax(&self) {
+        std::hint::spin_loop();
+    }
+
     /// True once the kernel asks for the function back (it is being removed) or reports a fatal error
     /// of the bus.
     fn removal_requested(&self) -> bool;

@@ -7,7 +7,8 @@ use crate::engine::CompletionMode;
 use crate::error::Error;
 use crate::kernel::{KernelFile, KernelRing};
 use crate::nvme::QueueOptions;
-use crate::ring::{FallbackReason, Ring};
+use crate::report::FallbackReason;
+use crate::ring::Ring;
 
 /// Bounce memory of each queue pair unless told otherwise, in bytes.
 const BOUNCE_BYTES: usize = 2 << 20;
@@ -98,7 +99,7 @@ impl RingBuilder {
                     return Err(error);
                 };
                 let reason = FallbackReason::new(name, error);
-                tracing::warn!(%reason, path = %path.display(), "falling back to the kernel's io_uring");
+                tracing::info!(%reason, path = %path.display(), "falling back to the kernel's io_uring");
                 self.open_path(&path, &path.display().to_string(), params, Some(reason))
             }
         }

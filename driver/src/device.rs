@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
+use dmaring_dma::Transport;
 use dmaring_dma::pci::PciAddress;
 use dmaring_dma::vfio::VfioDevice;
 
@@ -87,9 +88,10 @@ impl Device {
     pub fn open(name: &str) -> Result<Self, Error> {
         match name.parse()? {
             DeviceName::Pci { address, .. } => Self::open_pci(address),
-            DeviceName::Path(_) => {
-                Err(Error::Unsupported { call: "Device::open", what: "a path has no controller of its own: open a ring on it" })
-            }
+            DeviceName::Path(_) => Err(Error::Unsupported {
+                call: "Device::open",
+                what: "a path has no controller of its own: open a ring on it",
+            }),
         }
     }
 
@@ -105,6 +107,18 @@ impl Device {
             }
         };
         drop(open);
+        Self::of(owner)
+    }
+
+    /// Takes the controller behind any transport, such as a [`Model`](crate::model::Model).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn on(transport: Arc<dyn Transport>) -> Result<Self, Error> {
+        Self::of(Arc::new(Owner::open(transport)?))
+    }
+
+    fn of(owner: Arc<Owner>) -> Result<Self, Error> {
         let mut namespaces = Vec::new();
         let mut unusable = Vec::new();
         for (nsid, namespace) in owner.namespaces()? {
@@ -176,9 +190,18 @@ mod tests {
 
     #[test]
     fn names_that_do_not_parse_say_why_and_show_the_form() {
-        for name in ["", "pci:", "pci:zz", "pci:0000:00:04.0/", "pci:0000:00:04.0/0", "pci:0000:00:04.0/4294967295",
-            "pci:0000:00:04.0/-1", "pci:0000:00:04.0/99999999999999999999", "vfio-user:/x", "model:1GiB"]
-        {
+        for name in [
+            "",
+            "pci:",
+            "pci:zz",
+            "pci:0000:00:04.0/",
+            "pci:0000:00:04.0/0",
+            "pci:0000:00:04.0/4294967295",
+            "pci:0000:00:04.0/-1",
+            "pci:0000:00:04.0/99999999999999999999",
+            "vfio-user:/x",
+            "model:1GiB",
+        ] {
             let error = name.parse::<DeviceName>().unwrap_err();
             assert!(error.to_string().contains("pci:0000:00:04.0"), "{error}");
             assert_eq!(error.errno(), libc::EINVAL);

@@ -181,7 +181,9 @@ impl Error {
             Self::Timeout { .. } => libc::ETIMEDOUT,
             Self::Admin { status, .. } => status.errno(),
             Self::NoQueue { .. } => libc::EBUSY,
-            Self::NoInterrupt { .. } | Self::Namespace { .. } | Self::Unusable { .. } | Self::Unsupported { .. } => libc::EOPNOTSUPP,
+            Self::NoInterrupt { .. } | Self::Namespace { .. } | Self::Unusable { .. } | Self::Unsupported { .. } => {
+                libc::EOPNOTSUPP
+            }
             Self::NoNamespace { .. } => libc::ENXIO,
             Self::Name { .. } | Self::Entries { .. } => libc::EINVAL,
             Self::Forked => libc::EOWNERDEAD,

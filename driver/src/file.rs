@@ -18,7 +18,8 @@ use io_uring::{opcode, squeue, types};
 use crate::abi::entry::Sqe;
 use crate::abi::op::{BLOCK_URING_CMD_DISCARD, IOSQE_FIXED_FILE};
 use crate::builder::RingBuilder;
-use crate::ring::{Ring, TargetInfo};
+use crate::report::TargetInfo;
+use crate::ring::Ring;
 use crate::{DmaBuf, Error};
 
 /// Entries of the ring behind a file: one operation at a time.
@@ -294,6 +295,16 @@ mod tests {
         assert_eq!(dma.read_at(&mut data, u64::MAX).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(dma.len(), 4096);
         dma.sync_all().unwrap();
+    }
+
+    #[test]
+    fn a_file_of_an_odd_length_is_read_and_written_to_its_last_byte() {
+        let (file, dma) = file_of(1001);
+        dma.write_all_at(&[5; 1001], 0).unwrap();
+        let mut data = [0; 1100];
+        assert_eq!(dma.read_at(&mut data, 0).unwrap(), 1001);
+        assert!(data[..1001].iter().all(|b| *b == 5));
+        assert_eq!(file.as_file().metadata().unwrap().len(), 1001);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 #![expect(unsafe_code)] // makes the promise of `push` good for the engine
 
 use std::cell::RefCell;
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -26,91 +25,8 @@ use crate::face::{CompletionQueue, SubmissionQueue, Submitter};
 use crate::kernel::KernelRing;
 use crate::notify::Notifier;
 use crate::nvme::{Namespace, QueueOptions};
+use crate::report::{Backend, FallbackReason, RingStats, TargetInfo};
 use crate::usermem::UserMemory;
-
-/// Who serves a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Backend {
-    /// Queue pairs of NVMe controllers; no kernel on the data path.
-    Nvme,
-    /// A kernel io_uring.
-    Kernel,
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nvme => "nvme",
-            Self::Kernel => "kernel",
-        })
-    }
-}
-
-/// Why a ring is on the kernel though a device was asked for.
-#[derive(Debug)]
-pub struct FallbackReason {
-    name: String,
-    error: Error,
-}
-
-impl FallbackReason {
-    pub(crate) fn new(name: &str, error: Error) -> Self {
-        Self { name: name.to_owned(), error }
-    }
-
-    /// What was in the way of the device.
-    #[must_use]
-    pub fn error(&self) -> &Error {
-        &self.error
-    }
-}
-
-impl fmt::Display for FallbackReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} could not be had: {}", self.name, self.error)
-    }
-}
-
-/// What the ring was opened on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TargetInfo {
-    /// As a user opens it.
-    pub name: String,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// Offsets and lengths are multiples of this, in bytes.
-    pub block_bytes: u32,
-    /// Writes are refused.
-    pub read_only: bool,
-    /// It is a regular file, not a device.
-    pub regular_file: bool,
-}
-
-/// What a ring has done since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RingStats {
-    /// System calls that the ring made.
-    pub system_calls: u64,
-    /// Bytes copied because the device could not reach the program's memory.
-    pub bounced_bytes: u64,
-    /// Commands given to devices, or entries given to the kernel.
-    pub commands: u64,
-    /// Writes of submission doorbells.
-    pub sq_doorbells: u64,
-    /// Writes of completion doorbells.
-    pub cq_doorbells: u64,
-    /// Interrupts that ended a wait or were found raised.
-    pub interrupts: u64,
-    /// Looks at the completion queues that found nothing.
-    pub idle_polls: u64,
-    /// Completions that belonged to nothing in flight, and were dropped.
-    pub stale_completions: u64,
-    /// Locked memory of the queue pairs, besides data and bounce buffers, in bytes.
-    pub locked_bytes: u64,
-}
 
 /// An io_uring ring on an NVMe device, or on the kernel.
 ///
@@ -161,7 +77,7 @@ impl Ring {
         let notifier = Arc::new(Notifier::new()?);
         // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
         let user = unsafe { UserMemory::promised() };
-        let mut engine = Engine::new(view, options, mode, user, Arc::clone(&notifier));
+        let mut engine = Engine::new(view, options, mode, user, Arc::clone(&notifier))?;
         let target = target_info(device, &namespace);
         let file = engine.add_target(Arc::clone(device.owner()), namespace);
         let placeholder = placeholder(target.size_bytes)?;
@@ -192,6 +108,7 @@ impl Ring {
             block_bytes: info.block_bytes,
             read_only: info.read_only,
             regular_file: info.regular_file,
+            direct: info.direct,
         };
         Self { view: kernel.view(), inner: Inner::Kernel(kernel), target, mode, fallback }
     }
@@ -273,7 +190,7 @@ impl Ring {
     #[inline]
     pub(crate) fn completions_taken(&self) {
         if let Inner::Device(device) = &self.inner {
-            device.notifier.update(self.view.cq_tail() != self.view.cq_head());
+            device.notifier.update(|| self.view.cq_tail() != self.view.cq_head());
         }
     }
 
@@ -405,14 +322,18 @@ impl Ring {
 
     pub(crate) fn register_files(&self, fds: &[RawFd]) -> io::Result<()> {
         match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().register_files(fds).map_err(io::Error::from_raw_os_error),
+            Inner::Device(device) => {
+                device.engine.borrow_mut().register_files(fds).map_err(io::Error::from_raw_os_error)
+            }
             Inner::Kernel(kernel) => kernel.register_files(fds),
         }
     }
 
     pub(crate) fn unregister_files(&self) -> io::Result<()> {
         match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().unregister_files().map_err(io::Error::from_raw_os_error),
+            Inner::Device(device) => {
+                device.engine.borrow_mut().unregister_files().map_err(io::Error::from_raw_os_error)
+            }
             Inner::Kernel(kernel) => kernel.unregister_files(),
         }
     }
@@ -426,6 +347,7 @@ fn target_info(device: &Device, namespace: &Namespace) -> TargetInfo {
         block_bytes: namespace.block_bytes(),
         read_only: namespace.read_only,
         regular_file: false,
+        direct: true,
     }
 }
 

@@ -58,62 +58,28 @@ impl Machine<'_> {
         let mut args: Vec<OsString> = Vec::new();
         let mut add = |parts: &[&str]| args.extend(parts.iter().map(OsString::from));
         let thread = if self.one_thread { "single" } else { "multi" };
-        add(&[
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ]);
-        add(&[
-            "-M",
-            "q35,kernel-irqchip=split,sata=off,smbus=off,usb=off,vmport=off,i8042=off",
-        ]);
+        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        add(&["-M", "q35,kernel-irqchip=split,sata=off,smbus=off,usb=off,vmport=off,i8042=off"]);
         add(&["-accel", &format!("tcg,thread={thread}"), "-cpu", "max"]);
-        add(&[
-            "-smp",
-            &self.cpus.to_string(),
-            "-m",
-            &format!("{}M", self.memory_mib),
-        ]);
-        add(&[
-            "-chardev",
-            &format!("socket,id=console,fd={}", wiring.console),
-            "-serial",
-            "chardev:console",
-        ]);
+        add(&["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)]);
+        add(&["-chardev", &format!("socket,id=console,fd={}", wiring.console), "-serial", "chardev:console"]);
         if self.iommu {
             add(&["-device", "intel-iommu,intremap=on,caching-mode=on"]);
         }
-        add(&[
-            "-device",
-            "virtio-serial-pci,id=serial,bus=pcie.0,addr=2,max_ports=2,romfile=",
-        ]);
+        add(&["-device", "virtio-serial-pci,id=serial,bus=pcie.0,addr=2,max_ports=2,romfile="]);
         add(&["-chardev", &format!("socket,id=port,fd={}", wiring.port)]);
-        add(&[
-            "-device",
-            &format!("virtserialport,bus=serial.0,nr=1,chardev=port,name={PORT}"),
-        ]);
+        add(&["-device", &format!("virtserialport,bus=serial.0,nr=1,chardev=port,name={PORT}")]);
         let mut disks = wiring.disks.iter();
         for (index, controller) in self.controllers.iter().enumerate() {
             add(&["-device", &controller_device(index, controller)]);
             for (number, namespace) in controller.namespaces.iter().enumerate() {
                 let node = format!("disk{index}n{}", number + 1);
-                add(&[
-                    "-blockdev",
-                    &block_node(&node, &namespace.storage, &mut disks).to_string(),
-                ]);
-                add(&[
-                    "-device",
-                    &namespace_device(index, number + 1, &node, namespace),
-                ]);
+                add(&["-blockdev", &block_node(&node, &namespace.storage, &mut disks).to_string()]);
+                add(&["-device", &namespace_device(index, number + 1, &node, namespace)]);
             }
         }
         args.extend(["-kernel".into(), self.kernel.image.clone().into_os_string()]);
-        args.extend([
-            "-initrd".into(),
-            format!("/proc/self/fd/{}", wiring.initrd).into(),
-        ]);
+        args.extend(["-initrd".into(), format!("/proc/self/fd/{}", wiring.initrd).into()]);
         args.extend(["-append".into(), self.kernel_command_line().into()]);
         args.extend(self.qemu_args.iter().map(OsString::from));
         args
@@ -145,8 +111,7 @@ impl Machine<'_> {
 
 fn controller_device(index: usize, controller: &Controller) -> String {
     let slot = FIRST_SLOT + index;
-    let mut device =
-        format!("nvme,id=nvme{index},serial=dmaring{index},bus=pcie.0,addr={slot:#x},romfile=");
+    let mut device = format!("nvme,id=nvme{index},serial=dmaring{index},bus=pcie.0,addr={slot:#x},romfile=");
     let numbers = [
         ("mdts", controller.mdts.map(u16::from)),
         ("max_ioqpairs", controller.max_ioqpairs),
@@ -179,11 +144,7 @@ fn with_props(mut device: String, props: &[String]) -> String {
     device
 }
 
-fn block_node<'a>(
-    node: &str,
-    storage: &Storage,
-    disks: &mut impl Iterator<Item = &'a RawFd>,
-) -> Value {
+fn block_node<'a>(node: &str, storage: &Storage, disks: &mut impl Iterator<Item = &'a RawFd>) -> Value {
     match storage {
         Storage::Null { size_bytes } => {
             json!({ "driver": "null-co", "node-name": node, "size": size_bytes, "read-zeroes": true })
@@ -196,11 +157,7 @@ fn block_node<'a>(
             })
         }
         Storage::File { path } => {
-            let driver = if is_block_device(path) {
-                "host_device"
-            } else {
-                "file"
-            };
+            let driver = if is_block_device(path) { "host_device" } else { "file" };
             json!({ "driver": driver, "node-name": node, "filename": path, "discard": "unmap" })
         }
     }
@@ -208,8 +165,7 @@ fn block_node<'a>(
 
 fn is_block_device(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
-    path.metadata()
-        .is_ok_and(|data| data.file_type().is_block_device())
+    path.metadata().is_ok_and(|data| data.file_type().is_block_device())
 }
 
 #[cfg(test)]
@@ -217,41 +173,24 @@ mod tests {
     use super::*;
 
     fn line(machine: &Machine<'_>) -> String {
-        let wiring = Wiring {
-            initrd: 10,
-            port: 11,
-            console: 12,
-            disks: vec![13, 14],
-        };
-        let args = machine
-            .args(&wiring)
-            .into_iter()
-            .map(|arg| arg.into_string().unwrap());
+        let wiring = Wiring { initrd: 10, port: 11, console: 12, disks: vec![13, 14] };
+        let args = machine.args(&wiring).into_iter().map(|arg| arg.into_string().unwrap());
         args.collect::<Vec<_>>().join(" ")
     }
 
     fn kernel() -> Kernel {
-        Kernel {
-            image: "/boot/vmlinuz".into(),
-            modules: "/m".into(),
-            version: "6.12".into(),
-        }
+        Kernel { image: "/boot/vmlinuz".into(), modules: "/m".into(), version: "6.12".into() }
     }
 
     #[test]
     fn controllers_have_fixed_slots_and_their_own_disks() {
-        let null = Namespace::new(Storage::Null { size_bytes: 4096 })
-            .block_size(4096)
-            .metadata_size(8);
+        let null = Namespace::new(Storage::Null { size_bytes: 4096 }).block_size(4096).metadata_size(8);
         let mut second = Controller::new(vec![null, Namespace::default()]);
         second.mdts = Some(5);
         second.props.push("cmb_size_mb=4".into());
         let controllers = [Controller::default(), second];
         let kernel = kernel();
-        let (kernel_args, qemu_args) = (
-            ["iommu=pt".to_owned()],
-            ["-plugin".to_owned(), "x,y=z".to_owned()],
-        );
+        let (kernel_args, qemu_args) = (["iommu=pt".to_owned()], ["-plugin".to_owned(), "x,y=z".to_owned()]);
         let machine = Machine {
             cpus: 2,
             memory_mib: 512,
@@ -302,9 +241,7 @@ mod tests {
 
     #[test]
     fn odd_file_names_survive() {
-        let storage = Storage::File {
-            path: "/x/a,b \"c".into(),
-        };
+        let storage = Storage::File { path: "/x/a,b \"c".into() };
         let node = block_node("d", &storage, &mut [].iter());
         assert_eq!(node["filename"], "/x/a,b \"c");
     }

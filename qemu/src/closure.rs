@@ -16,10 +16,7 @@ const PATH_MAX: u64 = 4096;
 
 /// Files on the host, by absolute path, without which `program` does not run in the guest.
 pub(crate) fn needs(program: &Path) -> Result<Vec<PathBuf>, VmError> {
-    let refused = |reason| VmError::Add {
-        path: program.to_owned(),
-        reason,
-    };
+    let refused = |reason| VmError::Add { path: program.to_owned(), reason };
     let mut file = File::open(program).map_err(|error| refused(error.to_string()))?;
     let mut magic = [0; 4];
     match read_full(&mut file, &mut magic).map_err(|error| refused(error.to_string()))? {
@@ -36,8 +33,7 @@ pub(crate) fn needs(program: &Path) -> Result<Vec<PathBuf>, VmError> {
 /// Interpreter of a `#!` script (that of `env` too), with what it needs itself.
 fn script(file: &mut File) -> Result<Vec<PathBuf>, String> {
     let mut line = vec![0; 256];
-    file.seek(SeekFrom::Start(2))
-        .map_err(|error| error.to_string())?;
+    file.seek(SeekFrom::Start(2)).map_err(|error| error.to_string())?;
     let len = read_full(file, &mut line).map_err(|error| error.to_string())?;
     let line = String::from_utf8_lossy(&line[..len]).into_owned();
     let mut words = line.lines().next().unwrap_or_default().split_whitespace();
@@ -60,21 +56,12 @@ fn interpreter(file: &mut (impl Read + Seek)) -> io::Result<Option<PathBuf>> {
     file.read_exact(&mut header)?;
     let u16_at = |bytes: &[u8], at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     if header[4..6] != [2, 1] || u16_at(&header, 18) != 62 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not an x86-64 executable",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not an x86-64 executable"));
     }
-    let (table, size, count) = (
-        u64_at(&header, 32),
-        u16_at(&header, 54),
-        u16_at(&header, 56),
-    );
+    let (table, size, count) = (u64_at(&header, 32), u16_at(&header, 54), u16_at(&header, 56));
     for index in 0..u64::from(count) {
         let mut entry = [0; 56];
-        file.seek(SeekFrom::Start(
-            table.saturating_add(index * u64::from(size)),
-        ))?;
+        file.seek(SeekFrom::Start(table.saturating_add(index * u64::from(size))))?;
         file.read_exact(&mut entry)?;
         let kind = u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
         if kind != PT_INTERP {
@@ -82,23 +69,15 @@ fn interpreter(file: &mut (impl Read + Seek)) -> io::Result<Option<PathBuf>> {
         }
         let mut path = Vec::new();
         file.seek(SeekFrom::Start(u64_at(&entry, 8)))?;
-        file.take(u64_at(&entry, 32).min(PATH_MAX))
-            .read_to_end(&mut path)?;
-        path.truncate(
-            path.iter()
-                .position(|byte| *byte == 0)
-                .unwrap_or(path.len()),
-        );
+        file.take(u64_at(&entry, 32).min(PATH_MAX)).read_to_end(&mut path)?;
+        path.truncate(path.iter().position(|byte| *byte == 0).unwrap_or(path.len()));
         return Ok(Some(PathBuf::from(std::ffi::OsStr::from_bytes(&path))));
     }
     Ok(None)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..at + 8]
-        .iter()
-        .rev()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
+    bytes[at..at + 8].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 fn libraries(program: &Path, interpreter: &Path) -> Result<Vec<PathBuf>, String> {
@@ -148,32 +127,18 @@ mod tests {
     fn list_of_the_loader_is_understood() {
         let text = "\tlinux-vdso.so.1 (0x00007ffc)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        let expected = [
-            "/lib/x86_64-linux-gnu/libc.so.6",
-            "/lib64/ld-linux-x86-64.so.2",
-        ];
+        let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
         assert_eq!(parse_list(text).unwrap(), expected.map(PathBuf::from));
-        assert!(
-            parse_list("\tlibx.so => not found\n")
-                .unwrap_err()
-                .contains("libx.so")
-        );
+        assert!(parse_list("\tlibx.so => not found\n").unwrap_err().contains("libx.so"));
         assert!(parse_list("\tstatically linked\n").unwrap().is_empty());
     }
 
     #[test]
     fn own_executable_needs_its_interpreter_and_libc() {
         let needs = needs(&std::env::current_exe().unwrap()).unwrap();
-        assert!(
-            needs.iter().all(|path| path.is_absolute() && path.exists()),
-            "{needs:?}"
-        );
+        assert!(needs.iter().all(|path| path.is_absolute() && path.exists()), "{needs:?}");
         if !needs.is_empty() {
-            let named = |part: &str| {
-                needs
-                    .iter()
-                    .any(|path| path.to_string_lossy().contains(part))
-            };
+            let named = |part: &str| needs.iter().any(|path| path.to_string_lossy().contains(part));
             assert!(named("libc.") && named("ld-"), "{needs:?}");
         }
     }
@@ -182,11 +147,7 @@ mod tests {
     fn script_brings_its_interpreter() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         io::Write::write_all(&mut file, b"#! /bin/sh -e\necho\n").unwrap();
-        assert!(
-            needs(file.path())
-                .unwrap()
-                .contains(&PathBuf::from("/bin/sh"))
-        );
+        assert!(needs(file.path()).unwrap().contains(&PathBuf::from("/bin/sh")));
     }
 
     #[test]

@@ -24,8 +24,7 @@ use crate::kernel::Kernel;
 /// The series whose behaviour the tests know.
 const SERIES: &str = "6.12";
 const SCRATCH: &str = "unpacking-";
-const REMEDY: &str =
-    "run `apt-get update` as root, or give an image (`--kernel PATH` or `--kernel host`)";
+const REMEDY: &str = "run `apt-get update` as root, or give an image (`--kernel PATH` or `--kernel host`)";
 
 /// A kernel package: `linux-image-VERSION-cloud-amd64` or `linux-image-VERSION-amd64`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,25 +51,17 @@ impl Package {
         if numbers.matches(['.', '-']).count() < 2 || version.ends_with("-rt") {
             return None;
         }
-        let known = version
-            .strip_prefix(SERIES)
-            .is_some_and(|rest| rest.starts_with('.'));
+        let known = version.strip_prefix(SERIES).is_some_and(|rest| rest.starts_with('.'));
         let rank = match (cloud, known) {
             (true, true) => 2,
             (true, false) => 1,
             (false, _) => 0,
         };
-        Some(Self {
-            name: name.to_owned(),
-            rank,
-            version: version.to_owned(),
-        })
+        Some(Self { name: name.to_owned(), rank, version: version.to_owned() })
     }
 
     fn preference(&self, other: &Self) -> Ordering {
-        self.rank
-            .cmp(&other.rank)
-            .then_with(|| debversion::compare(&self.version, &other.version))
+        self.rank.cmp(&other.rank).then_with(|| debversion::compare(&self.version, &other.version))
     }
 }
 
@@ -96,15 +87,9 @@ pub(crate) fn fetch() -> Result<Kernel, VmError> {
 }
 
 fn cache() -> Result<PathBuf, VmError> {
-    let absolute = |name| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let base =
-        absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    let no_home =
-        || VmError::Config("no place for the kernel cache: set HOME or XDG_CACHE_HOME".to_owned());
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let no_home = || VmError::Config("no place for the kernel cache: set HOME or XDG_CACHE_HOME".to_owned());
     let cache = base.ok_or_else(no_home)?.join("dmaring/kernel");
     fs::create_dir_all(&cache).doing(|| format!("making {}", cache.display()))?;
     Ok(cache)
@@ -113,15 +98,8 @@ fn cache() -> Result<PathBuf, VmError> {
 fn lock(cache: &Path) -> Result<Flock<File>, VmError> {
     let path = cache.join("lock");
     let doing = || format!("locking {}", path.display());
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .doing(doing)?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| errno)
-        .doing(doing)
+    let file = File::options().create(true).truncate(false).write(true).open(&path).doing(doing)?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).doing(doing)
 }
 
 fn newest_cached(cache: &Path) -> Option<Kernel> {
@@ -133,10 +111,7 @@ fn newest_cached(cache: &Path) -> Option<Kernel> {
             Some((Package::parse(package)?, version.to_owned(), entry.path()))
         })
         .collect();
-    found.sort_by(|a, b| {
-        b.0.preference(&a.0)
-            .then_with(|| debversion::compare(&b.1, &a.1))
-    });
+    found.sort_by(|a, b| b.0.preference(&a.0).then_with(|| debversion::compare(&b.1, &a.1)));
     found.iter().find_map(|(_, _, path)| unpacked(path).ok())
 }
 
@@ -144,39 +119,24 @@ fn newest_cached(cache: &Path) -> Option<Kernel> {
 fn unpacked(root: &Path) -> Result<Kernel, VmError> {
     let boot = root.join("boot");
     let entries = fs::read_dir(&boot).doing(|| format!("reading {}", boot.display()))?;
-    let image = entries.flatten().find(|entry| {
-        entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(b"vmlinuz-")
-    });
-    let image = image
-        .ok_or_else(|| unfit(format!("no vmlinuz in {}", boot.display())))?
-        .path();
+    let image = entries.flatten().find(|entry| entry.file_name().as_encoded_bytes().starts_with(b"vmlinuz-"));
+    let image = image.ok_or_else(|| unfit(format!("no vmlinuz in {}", boot.display())))?.path();
     let kernel = Kernel::from_image(image, None)?;
     // "usr" since the merge of the folders (Debian 13), else without.
-    let folders =
-        ["lib/modules", "usr/lib/modules"].map(|folder| root.join(folder).join(&kernel.version));
+    let folders = ["lib/modules", "usr/lib/modules"].map(|folder| root.join(folder).join(&kernel.version));
     let modules = folders.into_iter().find(|folder| folder.is_dir());
-    Ok(Kernel {
-        modules: modules.ok_or_else(|| unfit("the package has no modules".to_owned()))?,
-        ..kernel
-    })
+    Ok(Kernel { modules: modules.ok_or_else(|| unfit("the package has no modules".to_owned()))?, ..kernel })
 }
 
 fn unfit(reason: String) -> VmError {
-    VmError::Kernel {
-        reason,
-        remedy: REMEDY,
-    }
+    VmError::Kernel { reason, remedy: REMEDY }
 }
 
 /// Caller holds the lock.
 fn fetch_into(cache: &Path) -> Result<Kernel, VmError> {
     for program in ["apt-get", "apt-cache", "dpkg-deb"] {
         if find_in_path(program).is_none() {
-            let reason =
-                format!("Debian's is fetched with {program}, which is not on this machine");
+            let reason = format!("Debian's is fetched with {program}, which is not on this machine");
             let remedy = "give an image (`--kernel PATH` or `--kernel host`)";
             return Err(VmError::Kernel { reason, remedy });
         }
@@ -224,11 +184,7 @@ fn fetch_into(cache: &Path) -> Result<Kernel, VmError> {
 /// Removes what an interrupted fetch left.
 fn remove_scratch(cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        if entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(SCRATCH.as_bytes())
-        {
+        if entry.file_name().as_encoded_bytes().starts_with(SCRATCH.as_bytes()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -238,11 +194,8 @@ fn best_known() -> Result<Package, String> {
     let mut search = Command::new("apt-cache");
     let output = tool(search.args(["search", "--names-only", "^linux-image-[0-9].*-amd64$"]))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    best(
-        text.lines()
-            .filter_map(|line| line.split_whitespace().next()),
-    )
-    .ok_or_else(|| "apt knows no linux-image package for amd64".to_owned())
+    best(text.lines().filter_map(|line| line.split_whitespace().next()))
+        .ok_or_else(|| "apt knows no linux-image package for amd64".to_owned())
 }
 
 /// The cache's name for the version of `package` that apt would download.
@@ -250,9 +203,7 @@ fn candidate(package: &Package) -> Option<String> {
     let mut show = Command::new("apt-cache");
     let output = tool(show.args(["show", "--no-all-versions", &package.name])).ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let version = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Version: "))?;
+    let version = text.lines().find_map(|line| line.strip_prefix("Version: "))?;
     Some(format!("{}_{}", package.name, version.trim()))
 }
 
@@ -262,16 +213,8 @@ fn best<'a>(names: impl Iterator<Item = &'a str>) -> Option<Package> {
 
 fn download(package: &Package, folder: &Path) -> Result<PathBuf, String> {
     eprintln!("dmaring: fetching {} with apt-get", package.name);
-    tool(
-        Command::new("apt-get")
-            .arg("download")
-            .arg(&package.name)
-            .current_dir(folder),
-    )?;
-    let mut files = fs::read_dir(folder)
-        .map_err(|error| error.to_string())?
-        .flatten()
-        .map(|entry| entry.path());
+    tool(Command::new("apt-get").arg("download").arg(&package.name).current_dir(folder))?;
+    let mut files = fs::read_dir(folder).map_err(|error| error.to_string())?.flatten().map(|entry| entry.path());
     files
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .ok_or_else(|| "`apt-get download` brought no file".to_owned())
@@ -279,10 +222,7 @@ fn download(package: &Package, folder: &Path) -> Result<PathBuf, String> {
 
 /// `NAME_VERSION` of `NAME_VERSION_amd64.deb`.
 fn key(deb: &Path) -> Option<&str> {
-    deb.file_name()?
-        .to_str()?
-        .strip_suffix("_amd64.deb")
-        .filter(|key| key.contains('_'))
+    deb.file_name()?.to_str()?.strip_suffix("_amd64.deb").filter(|key| key.contains('_'))
 }
 
 #[cfg(test)]
@@ -304,18 +244,9 @@ mod tests {
             "linux-image-cloud-amd64",
         ];
         let best = |names: &[&'static str]| best(names.iter().copied()).map(|package| package.name);
-        assert_eq!(
-            best(&names).unwrap(),
-            "linux-image-6.12.117+deb12-cloud-amd64"
-        );
-        assert_eq!(
-            best(&names[..2]).unwrap(),
-            "linux-image-6.1.0-50-cloud-amd64"
-        );
-        assert_eq!(
-            best(&names[4..7]).unwrap(),
-            "linux-image-6.12.119+deb12-amd64"
-        );
+        assert_eq!(best(&names).unwrap(), "linux-image-6.12.117+deb12-cloud-amd64");
+        assert_eq!(best(&names[..2]).unwrap(), "linux-image-6.1.0-50-cloud-amd64");
+        assert_eq!(best(&names[4..7]).unwrap(), "linux-image-6.12.119+deb12-amd64");
         assert_eq!(best(&names[9..]), None);
     }
 

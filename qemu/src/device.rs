@@ -42,12 +42,7 @@ impl Namespace {
     /// A namespace of 512-byte blocks without metadata.
     #[must_use]
     pub fn new(storage: Storage) -> Self {
-        Self {
-            storage,
-            block_size: 512,
-            metadata_size: 0,
-            props: Vec::new(),
-        }
+        Self { storage, block_size: 512, metadata_size: 0, props: Vec::new() }
     }
 
     /// With another logical block size.
@@ -68,9 +63,7 @@ impl Namespace {
 impl Default for Namespace {
     /// 1 GiB of memory.
     fn default() -> Self {
-        Self::new(Storage::Mem {
-            size_bytes: DEFAULT_SIZE_BYTES,
-        })
+        Self::new(Storage::Mem { size_bytes: DEFAULT_SIZE_BYTES })
     }
 }
 
@@ -93,13 +86,7 @@ impl Controller {
     /// A controller with these namespaces and QEMU's defaults.
     #[must_use]
     pub fn new(namespaces: Vec<Namespace>) -> Self {
-        Self {
-            namespaces,
-            mdts: None,
-            max_ioqpairs: None,
-            msix_qsize: None,
-            props: Vec::new(),
-        }
+        Self { namespaces, mdts: None, max_ioqpairs: None, msix_qsize: None, props: Vec::new() }
     }
 }
 

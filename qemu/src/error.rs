@@ -149,9 +149,6 @@ pub(crate) trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, VmError> {
-        self.map_err(|error| VmError::Io {
-            what: what(),
-            source: error.into(),
-        })
+        self.map_err(|error| VmError::Io { what: what(), source: error.into() })
     }
 }

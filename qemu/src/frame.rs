@@ -40,11 +40,9 @@ pub(crate) enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
         use Kind::*;
-        [
-            Stdin, Resize, Ready, Stdout, Stderr, File, FileEnd, FileError, Failed, Status, Done,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == byte)
+        [Stdin, Resize, Ready, Stdout, Stderr, File, FileEnd, FileError, Failed, Status, Done]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -67,10 +65,7 @@ impl Frame {
 pub(crate) fn write(to: &mut impl Write, kind: Kind, parts: &[&[u8]]) -> io::Result<()> {
     let len: usize = parts.iter().map(|part| part.len()).sum();
     if len > MAX_BODY_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "frame too long",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "frame too long"));
     }
     let mut bytes = Vec::with_capacity(HEADER_BYTES + len);
     bytes.push(kind as u8);
@@ -159,13 +154,7 @@ mod tests {
             }
         }
         assert_eq!(frames[0].split_index(), Some((7, &b"data"[..])));
-        assert_eq!(
-            frames[1],
-            Frame {
-                kind: Kind::Stdin,
-                body: Vec::new()
-            }
-        );
+        assert_eq!(frames[1], Frame { kind: Kind::Stdin, body: Vec::new() });
     }
 
     #[test]

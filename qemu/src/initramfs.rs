@@ -32,10 +32,7 @@ const FOLDERS: [&str; 12] = [
     "/var/tmp",
 ];
 const ETC: [(&str, &str); 3] = [
-    (
-        "/etc/passwd",
-        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-    ),
+    ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
     ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("/etc/hosts", "127.0.0.1 localhost dmaring\n"),
 ];
@@ -62,23 +59,15 @@ pub(crate) struct Initramfs {
 impl Initramfs {
     /// An empty system with `init` as its `/init`.
     pub fn new(init: &Path) -> Result<Self, VmError> {
-        let mut tree = Self {
-            entries: BTreeMap::new(),
-            placed: BTreeMap::new(),
-            library_folders: BTreeSet::new(),
-        };
+        let mut tree = Self { entries: BTreeMap::new(), placed: BTreeMap::new(), library_folders: BTreeSet::new() };
         for name in MERGED {
-            tree.entries.insert(
-                Path::new("/").join(name),
-                Entry::Link(Path::new("usr").join(name)),
-            );
+            tree.entries.insert(Path::new("/").join(name), Entry::Link(Path::new("usr").join(name)));
         }
         for folder in FOLDERS {
             tree.entries.insert(folder.into(), Entry::Folder);
         }
         // Rust's runtime wants standard descriptors before anything can be mounted.
-        tree.entries
-            .insert("/dev/console".into(), Entry::Device(5, 1));
+        tree.entries.insert("/dev/console".into(), Entry::Device(5, 1));
         tree.entries.insert("/dev/null".into(), Entry::Device(1, 3));
         for (path, text) in ETC {
             tree.data(path, text.into());
@@ -102,23 +91,14 @@ impl Initramfs {
 
     /// Adds a file of the host, keeping its mode, and what it needs to run.
     pub fn add(&mut self, host: &Path, guest: &Path) -> Result<(), VmError> {
-        let refused = |reason: String| VmError::Add {
-            path: host.to_owned(),
-            reason,
-        };
-        let real = host
-            .canonicalize()
-            .map_err(|error| refused(error.to_string()))?;
-        let data = real
-            .metadata()
-            .map_err(|error| refused(error.to_string()))?;
+        let refused = |reason: String| VmError::Add { path: host.to_owned(), reason };
+        let real = host.canonicalize().map_err(|error| refused(error.to_string()))?;
+        let data = real.metadata().map_err(|error| refused(error.to_string()))?;
         if !data.is_file() {
             return Err(refused("only regular files can be added".to_owned()));
         }
         if data.len() > u64::from(u32::MAX) {
-            return Err(refused(
-                "an initramfs cannot hold files over 4 GiB".to_owned(),
-            ));
+            return Err(refused("an initramfs cannot hold files over 4 GiB".to_owned()));
         }
         let guest = merged(guest);
         match self.placed.get(&real) {
@@ -133,21 +113,10 @@ impl Initramfs {
         self.placed.insert(real.clone(), guest.clone());
         self.put(&guest, Entry::Host(real.clone()));
         let runnable = data.permissions().mode() & 0o111 != 0 || is_library(&real);
-        for needed in if runnable {
-            closure::needs(&real)?
-        } else {
-            Vec::new()
-        } {
+        for needed in if runnable { closure::needs(&real)? } else { Vec::new() } {
             self.add(&needed, &needed)?;
-            let folder = merged(&needed)
-                .parent()
-                .map(Path::to_owned)
-                .unwrap_or_default();
-            if is_library(&needed)
-                && !LIBRARY_FOLDERS
-                    .iter()
-                    .any(|known| folder == Path::new(known))
-            {
+            let folder = merged(&needed).parent().map(Path::to_owned).unwrap_or_default();
+            if is_library(&needed) && !LIBRARY_FOLDERS.iter().any(|known| folder == Path::new(known)) {
                 self.library_folders.insert(folder);
             }
         }
@@ -156,20 +125,14 @@ impl Initramfs {
 
     /// Value for `LD_LIBRARY_PATH`, empty where none is needed.
     pub fn library_path(&self) -> String {
-        let folders: Vec<_> = self
-            .library_folders
-            .iter()
-            .map(|folder| folder.to_string_lossy())
-            .collect();
+        let folders: Vec<_> = self.library_folders.iter().map(|folder| folder.to_string_lossy()).collect();
         folders.join(":")
     }
 
     fn put(&mut self, guest: &Path, entry: Entry) {
         for folder in guest.ancestors().skip(1) {
             if folder != Path::new("/") {
-                self.entries
-                    .entry(folder.to_owned())
-                    .or_insert(Entry::Folder);
+                self.entries.entry(folder.to_owned()).or_insert(Entry::Folder);
             }
         }
         self.entries.insert(guest.to_owned(), entry);
@@ -187,10 +150,7 @@ impl Initramfs {
             write_entry(&mut out, header, entry).doing(doing)?;
         }
         cpio::newc::trailer(&mut out).doing(doing)?;
-        let mut file = out
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .doing(doing)?;
+        let mut file = out.into_inner().map_err(io::IntoInnerError::into_error).doing(doing)?;
         file.rewind().doing(doing)?;
         Ok(file)
     }
@@ -203,13 +163,9 @@ fn write_entry(out: &mut impl Write, header: cpio::NewcBuilder, entry: &Entry) -
     const CHARACTER: u32 = 0o020_000;
     match entry {
         Entry::Folder => header.mode(FOLDER | 0o755).write(out, 0).finish().map(drop),
-        Entry::Device(major, minor) => header
-            .mode(CHARACTER | 0o666)
-            .rdev_major(*major)
-            .rdev_minor(*minor)
-            .write(out, 0)
-            .finish()
-            .map(drop),
+        Entry::Device(major, minor) => {
+            header.mode(CHARACTER | 0o666).rdev_major(*major).rdev_minor(*minor).write(out, 0).finish().map(drop)
+        }
         Entry::Link(target) => {
             let bytes = target.as_os_str().as_encoded_bytes();
             write_bytes(out, header.mode(LINK | 0o777), bytes)
@@ -219,9 +175,7 @@ fn write_entry(out: &mut impl Write, header: cpio::NewcBuilder, entry: &Entry) -
             let mut file = File::open(path)?;
             let data = file.metadata()?;
             let size = u32::try_from(data.len()).map_err(io::Error::other)?;
-            let mut writer = header
-                .mode(FILE | data.permissions().mode() & 0o7777)
-                .write(out, size);
+            let mut writer = header.mode(FILE | data.permissions().mode() & 0o7777).write(out, size);
             if io::copy(&mut file, &mut writer)? != u64::from(size) {
                 return Err(io::Error::other("the file changed while it was read"));
             }
@@ -238,8 +192,7 @@ fn write_bytes(out: &mut impl Write, header: cpio::NewcBuilder, bytes: &[u8]) ->
 }
 
 fn is_library(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().contains(".so"))
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"))
 }
 
 /// The path without the links that [`MERGED`] puts into the guest.
@@ -248,8 +201,7 @@ pub(crate) fn merged(path: &Path) -> PathBuf {
     let whole = parts.as_path().to_owned();
     match parts.next() {
         Some(first)
-            if !parts.as_path().as_os_str().is_empty()
-                && MERGED.iter().any(|name| first.as_os_str() == *name) =>
+            if !parts.as_path().as_os_str().is_empty() && MERGED.iter().any(|name| first.as_os_str() == *name) =>
         {
             Path::new("/usr").join(whole)
         }
@@ -259,10 +211,7 @@ pub(crate) fn merged(path: &Path) -> PathBuf {
 
 /// Size of a packed archive.
 pub(crate) fn size(archive: &File) -> Result<u64, VmError> {
-    archive
-        .metadata()
-        .map(|data| data.len())
-        .doing(|| "measuring the initramfs".to_owned())
+    archive.metadata().map(|data| data.len()).doing(|| "measuring the initramfs".to_owned())
 }
 
 #[cfg(test)]
@@ -287,12 +236,7 @@ mod tests {
         let mut tree = Initramfs::new(&std::env::current_exe().unwrap()).unwrap();
         tree.data("/a/b/c", b"x".to_vec());
         let names = names(tree.pack().unwrap());
-        let at = |name: &str| {
-            names
-                .iter()
-                .position(|other| other == name)
-                .unwrap_or_else(|| panic!("no {name}"))
-        };
+        let at = |name: &str| names.iter().position(|other| other == name).unwrap_or_else(|| panic!("no {name}"));
         assert!(at("a") < at("a/b") && at("a/b") < at("a/b/c"));
         assert!(at("dev") < at("dev/console"));
         at("init");
@@ -304,18 +248,12 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         let mut tree = Initramfs::new(&own).unwrap();
         tree.add(&own, Path::new("/bin/again")).unwrap();
-        assert_eq!(
-            tree.entries[Path::new("/usr/bin/again")],
-            Entry::Link("/init".into())
-        );
+        assert_eq!(tree.entries[Path::new("/usr/bin/again")], Entry::Link("/init".into()));
     }
 
     #[test]
     fn paths_are_merged_into_usr() {
-        assert_eq!(
-            merged(Path::new("/lib/x/libc.so")),
-            Path::new("/usr/lib/x/libc.so")
-        );
+        assert_eq!(merged(Path::new("/lib/x/libc.so")), Path::new("/usr/lib/x/libc.so"));
         assert_eq!(merged(Path::new("/library/x")), Path::new("/library/x"));
         assert_eq!(merged(Path::new("/bin")), Path::new("/bin"));
     }
@@ -324,10 +262,7 @@ mod tests {
     fn missing_files_and_folders_are_refused() {
         let mut tree = Initramfs::new(&std::env::current_exe().unwrap()).unwrap();
         for path in ["/nonexistent", "/proc"] {
-            assert!(matches!(
-                tree.add(Path::new(path), Path::new("/x")),
-                Err(VmError::Add { .. })
-            ));
+            assert!(matches!(tree.add(Path::new(path), Path::new("/x")), Err(VmError::Add { .. })));
         }
     }
 }

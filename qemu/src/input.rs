@@ -29,21 +29,12 @@ impl Forwarder {
     /// Tells the guest that there is no input.
     pub fn none(port: &UnixStream) -> io::Result<Self> {
         frame::write(&mut &*port, Kind::Stdin, &[])?;
-        Ok(Self {
-            thread: None,
-            stop: None,
-            escaped: Arc::default(),
-            _raw: None,
-        })
+        Ok(Self { thread: None, stop: None, escaped: Arc::default(), _raw: None })
     }
 
     /// Starts forwarding; with `terminal`, in raw mode and with [`ESCAPE`] heeded.
     pub fn start(port: &UnixStream, terminal: bool) -> io::Result<Self> {
-        let raw = if terminal {
-            Some(RawMode::enter()?)
-        } else {
-            None
-        };
+        let raw = if terminal { Some(RawMode::enter()?) } else { None };
         let (stopped, stop) = io::pipe()?;
         let port = port.try_clone()?;
         let escaped = Arc::new(AtomicBool::new(false));
@@ -55,12 +46,7 @@ impl Forwarder {
                 let _ = port.shutdown(std::net::Shutdown::Both);
             }
         });
-        Ok(Self {
-            thread: Some(thread),
-            stop: Some(stop),
-            escaped,
-            _raw: raw,
-        })
+        Ok(Self { thread: Some(thread), stop: Some(stop), escaped, _raw: raw })
     }
 
     /// Ends the thread; QEMU has ended, so that no write blocks. Whether the user ended the guest.
@@ -96,10 +82,7 @@ fn forward(port: &UnixStream, stopped: &PipeReader, terminal: bool) -> io::Resul
 
 /// Waits for input; false once stopped.
 fn readable(input: BorrowedFd<'_>, stopped: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut fds = [
-        PollFd::new(input, PollFlags::POLLIN),
-        PollFd::new(stopped, PollFlags::POLLIN),
-    ];
+    let mut fds = [PollFd::new(input, PollFlags::POLLIN), PollFd::new(stopped, PollFlags::POLLIN)];
     loop {
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) => return Ok(!fds[1].any().unwrap_or(true)),

@@ -46,12 +46,9 @@ impl KernelSource {
                 let release = fs::read_to_string("/proc/sys/kernel/osrelease")
                     .doing(|| "/proc/sys/kernel/osrelease".to_owned())?;
                 let release = release.trim();
-                Kernel::from_image(Path::new("/boot").join(format!("vmlinuz-{release}")), None)?
-                    .with_modules()
+                Kernel::from_image(Path::new("/boot").join(format!("vmlinuz-{release}")), None)?.with_modules()
             }
-            Self::Image { path, modules } => {
-                Kernel::from_image(path.clone(), modules.clone())?.with_modules()
-            }
+            Self::Image { path, modules } => Kernel::from_image(path.clone(), modules.clone())?.with_modules(),
         }
     }
 }
@@ -64,14 +61,9 @@ impl Kernel {
             remedy: "take Debian's (the default) or another image",
         };
         let bytes = fs::read(&image).map_err(|error| refused(error.to_string()))?;
-        let version =
-            image_version(&bytes).ok_or_else(|| refused("it is no x86 kernel image".to_owned()))?;
+        let version = image_version(&bytes).ok_or_else(|| refused("it is no x86 kernel image".to_owned()))?;
         let modules = modules.unwrap_or_else(|| Path::new("/lib/modules").join(&version));
-        Ok(Self {
-            image,
-            modules,
-            version,
-        })
+        Ok(Self { image, modules, version })
     }
 }
 
@@ -79,10 +71,7 @@ impl Kernel {
     /// Says so where there are no modules: the kernel may have all built in, or the guest will lack VFIO.
     fn with_modules(self) -> Result<Self, VmError> {
         if !self.modules.is_dir() {
-            eprintln!(
-                "dmaring: no kernel modules in {}: the guest has what is built in",
-                self.modules.display()
-            );
+            eprintln!("dmaring: no kernel modules in {}: the guest has what is built in", self.modules.display());
         }
         Ok(self)
     }
@@ -97,13 +86,8 @@ fn image_version(bytes: &[u8]) -> Option<String> {
     }
     let pointer = u16::from_le_bytes(*bytes.get(VERSION_POINTER..)?.first_chunk()?);
     let text = bytes.get(usize::from(pointer) + 0x200..)?;
-    let end = text
-        .iter()
-        .take(256)
-        .position(|byte| matches!(byte, 0 | b' '))?;
-    String::from_utf8(text[..end].to_vec())
-        .ok()
-        .filter(|version| !version.is_empty() && !version.contains('/'))
+    let end = text.iter().take(256).position(|byte| matches!(byte, 0 | b' '))?;
+    String::from_utf8(text[..end].to_vec()).ok().filter(|version| !version.is_empty() && !version.contains('/'))
 }
 
 #[cfg(test)]

@@ -33,12 +33,7 @@ impl Captured {
     }
 
     pub fn last_line(&self) -> Option<String> {
-        self.text()
-            .lines()
-            .rev()
-            .map(str::trim)
-            .find(|line| !line.is_empty())
-            .map(str::to_owned)
+        self.text().lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
     }
 
     /// Why the kernel panicked, if it did.
@@ -52,18 +47,11 @@ impl Captured {
     pub fn keep(&self, asked: Option<&Path>) -> GuestLog {
         let text = self.text();
         let path = asked.map(Path::to_owned).or_else(|| {
-            let mut file = tempfile::Builder::new()
-                .prefix("dmaring-vm-")
-                .suffix(".log")
-                .tempfile()
-                .ok()?;
+            let mut file = tempfile::Builder::new().prefix("dmaring-vm-").suffix(".log").tempfile().ok()?;
             file.write_all(text.as_bytes()).ok()?;
             file.keep().ok().map(|(_, path)| path)
         });
-        GuestLog {
-            path,
-            tail: tail(&text),
-        }
+        GuestLog { path, tail: tail(&text) }
     }
 }
 
@@ -92,10 +80,7 @@ pub(crate) fn gather(
                 Ok(len) => {
                     into.push(&chunk[..len]);
                     // A full disk or a closed terminal must not stop the guest.
-                    if file
-                        .as_mut()
-                        .is_some_and(|file| file.write_all(&chunk[..len]).is_err())
-                    {
+                    if file.as_mut().is_some_and(|file| file.write_all(&chunk[..len]).is_err()) {
                         file = None;
                     }
                     if verbose {

@@ -13,17 +13,8 @@ use crate::error::{Doing, VmError};
 use crate::install::tool;
 
 /// What the guest needs; those of another kernel configuration are built in or absent.
-const WANTED: [&str; 9] = [
-    "virtio_pci",
-    "virtio_console",
-    "nvme",
-    "vfio",
-    "vfio_iommu_type1",
-    "vfio_pci",
-    "loop",
-    "crc32c_generic",
-    "ext4",
-];
+const WANTED: [&str; 9] =
+    ["virtio_pci", "virtio_console", "nvme", "vfio", "vfio_iommu_type1", "vfio_pci", "loop", "crc32c_generic", "ext4"];
 
 /// A module ready for the initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +55,7 @@ impl<F: Fn(&str) -> Result<Option<Vec<u8>>, VmError>> Order<F> {
         for needed in depends(&bytes) {
             self.visit(&needed)?;
         }
-        self.sorted.push(Module {
-            name: name.to_owned(),
-            bytes,
-        });
+        self.sorted.push(Module { name: name.to_owned(), bytes });
         Ok(())
     }
 }
@@ -91,30 +79,19 @@ fn index(folder: &Path, files: &mut HashMap<String, PathBuf>) -> Result<(), VmEr
 
 fn module_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
-    let stem = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"]
-        .iter()
-        .find_map(|end| name.strip_suffix(end))?;
+    let stem = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"].iter().find_map(|end| name.strip_suffix(end))?;
     Some(stem.replace('-', "_"))
 }
 
 fn unpack(path: &Path) -> Result<Vec<u8>, VmError> {
-    let damaged = |reason| VmError::Module {
-        module: path.display().to_string(),
-        reason,
-    };
-    let with = |program| {
-        tool(Command::new(program).arg("-dc").arg(path))
-            .map(|output| output.stdout)
-            .map_err(damaged)
-    };
+    let damaged = |reason| VmError::Module { module: path.display().to_string(), reason };
+    let with = |program| tool(Command::new(program).arg("-dc").arg(path)).map(|output| output.stdout).map_err(damaged);
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => {
             let packed = fs::read(path).doing(|| format!("reading {}", path.display()))?;
             let mut bytes = Vec::new();
             let mut reader = lzma_rust2::XzReader::new(&packed[..], true);
-            reader
-                .read_to_end(&mut bytes)
-                .map_err(|error| damaged(error.to_string()))?;
+            reader.read_to_end(&mut bytes).map_err(|error| damaged(error.to_string()))?;
             Ok(bytes)
         }
         Some("zst") => with("zstd"),
@@ -125,9 +102,7 @@ fn unpack(path: &Path) -> Result<Vec<u8>, VmError> {
 
 /// What a module needs loaded before it.
 fn depends(module: &[u8]) -> Vec<String> {
-    let fields = module
-        .split(|byte| *byte == 0)
-        .filter_map(|field| std::str::from_utf8(field).ok());
+    let fields = module.split(|byte| *byte == 0).filter_map(|field| std::str::from_utf8(field).ok());
     let mut found = Vec::new();
     for field in fields {
         if let Some(names) = field.strip_prefix("depends=") {
@@ -137,10 +112,7 @@ fn depends(module: &[u8]) -> Vec<String> {
         }
     }
     found.retain(|name| !name.is_empty());
-    found
-        .into_iter()
-        .map(|name| name.replace('-', "_"))
-        .collect()
+    found.into_iter().map(|name| name.replace('-', "_")).collect()
 }
 
 #[cfg(test)]
@@ -148,12 +120,7 @@ mod tests {
     use super::*;
 
     fn module(info: &str) -> Vec<u8> {
-        [
-            b"\x7fELF\xff\xfe\0license=GPL\0",
-            info.as_bytes(),
-            b"\0vermagic=6\0",
-        ]
-        .concat()
+        [b"\x7fELF\xff\xfe\0license=GPL\0", info.as_bytes(), b"\0vermagic=6\0"].concat()
     }
 
     #[test]
@@ -167,31 +134,17 @@ mod tests {
             ("last", module("x=y")),
         ]);
         let load = |name: &str| Ok(all.get(name).cloned());
-        let mut order = Order {
-            load,
-            seen: HashSet::new(),
-            sorted: Vec::new(),
-        };
+        let mut order = Order { load, seen: HashSet::new(), sorted: Vec::new() };
         for name in ["vfio", "missing", "vfio_pci"] {
             order.visit(name).unwrap();
         }
-        let names: Vec<_> = order
-            .sorted
-            .iter()
-            .map(|module| module.name.as_str())
-            .collect();
-        assert_eq!(
-            names,
-            ["vfio", "first", "irqbypass", "vfio_pci_core", "vfio_pci"]
-        );
+        let names: Vec<_> = order.sorted.iter().map(|module| module.name.as_str()).collect();
+        assert_eq!(names, ["vfio", "first", "irqbypass", "vfio_pci_core", "vfio_pci"]);
     }
 
     #[test]
     fn names_are_canonical() {
-        assert_eq!(
-            module_name(Path::new("/a/vfio-pci.ko.xz")).as_deref(),
-            Some("vfio_pci")
-        );
+        assert_eq!(module_name(Path::new("/a/vfio-pci.ko.xz")).as_deref(), Some("vfio_pci"));
         assert_eq!(module_name(Path::new("/a/modules.order")), None);
     }
 
@@ -199,15 +152,8 @@ mod tests {
     fn damaged_module_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("kernel")).unwrap();
-        fs::write(
-            folder.path().join("kernel/vfio.ko.xz"),
-            b"\xfd7zXZ\0garbage",
-        )
-        .unwrap();
-        assert!(matches!(
-            collect(folder.path()),
-            Err(VmError::Module { .. })
-        ));
+        fs::write(folder.path().join("kernel/vfio.ko.xz"), b"\xfd7zXZ\0garbage").unwrap();
+        assert!(matches!(collect(folder.path()), Err(VmError::Module { .. })));
         assert!(collect(Path::new("/nonexistent")).unwrap().is_empty());
     }
 }

@@ -38,12 +38,7 @@ impl Drop for RawMode {
 
 /// Rows and columns of the terminal on standard input; 24 by 80 where there is none.
 pub(crate) fn window() -> (u16, u16) {
-    let mut size = libc::winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the kernel writes one `winsize`, and `size` outlives the call.
     let asked = unsafe { request::window_size(io::stdin().as_raw_fd(), &mut size) };
     match asked {

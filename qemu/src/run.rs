@@ -60,11 +60,7 @@ pub(crate) struct Sinks<'a> {
 }
 
 /// Runs `command` in a new guest.
-pub(crate) fn run(
-    vm: &Vm,
-    command: Vec<String>,
-    sinks: &mut Sinks<'_>,
-) -> Result<GuestExit, VmError> {
+pub(crate) fn run(vm: &Vm, command: Vec<String>, sinks: &mut Sinks<'_>) -> Result<GuestExit, VmError> {
     vm.check()?;
     if command.is_empty() {
         return Err(VmError::Config("no command to run in the guest".to_owned()));
@@ -84,12 +80,7 @@ pub(crate) fn run(
     }
     let number = |index: usize| fds[index].as_raw_fd();
     let disks = fds[3..].iter().map(AsRawFd::as_raw_fd).collect();
-    let wiring = Wiring {
-        initrd: number(0),
-        port: number(1),
-        console: number(2),
-        disks,
-    };
+    let wiring = Wiring { initrd: number(0), port: number(1), console: number(2), disks };
     let mut kernel_args = vm.kernel_args.clone();
     if !library_path.is_empty() {
         // The kernel hands what it does not know to init as environment.
@@ -108,14 +99,9 @@ pub(crate) fn run(
     };
     let args = machine.args(&wiring);
     if vm.verbose {
-        eprintln!(
-            "dmaring: {} {}",
-            qemu.display(),
-            args.join(" ".as_ref()).to_string_lossy()
-        );
+        eprintln!("dmaring: {} {}", qemu.display(), args.join(" ".as_ref()).to_string_lossy());
     }
-    let child =
-        spawn::spawn(&qemu, &args, &fds).doing(|| format!("starting {}", qemu.display()))?;
+    let child = spawn::spawn(&qemu, &args, &fds).doing(|| format!("starting {}", qemu.display()))?;
     // Ours must be closed, or the end of QEMU would not show as the end of the streams.
     drop(fds);
     Session::new(vm, child, port, console, log_file).run(sinks)
@@ -129,16 +115,11 @@ fn memory_disk(size_bytes: u64) -> Result<OwnedFd, VmError> {
 }
 
 /// Packs the initramfs; with it comes the library path init needs.
-fn build_initramfs(
-    vm: &Vm,
-    kernel: &Kernel,
-    command: Vec<String>,
-) -> Result<(File, String), VmError> {
+fn build_initramfs(vm: &Vm, kernel: &Kernel, command: Vec<String>) -> Result<(File, String), VmError> {
     let own = env::current_exe().doing(|| "finding the running executable".to_owned())?;
     let mut tree = Initramfs::new(&own)?;
     for added in &vm.added {
-        let host = std::path::absolute(&added.host)
-            .doing(|| format!("finding {}", added.host.display()))?;
+        let host = std::path::absolute(&added.host).doing(|| format!("finding {}", added.host.display()))?;
         match &added.guest {
             Some(guest) => tree.add(&host, guest)?,
             None => add_here_and_in_bin(&mut tree, &host)?,
@@ -146,15 +127,9 @@ fn build_initramfs(
     }
     let modules = modules::collect(&kernel.modules)?;
     let file_name = |name: &str| format!("{name}.ko");
-    let names = modules
-        .iter()
-        .map(|module| file_name(&module.name))
-        .collect();
+    let names = modules.iter().map(|module| file_name(&module.name)).collect();
     for module in modules {
-        tree.data(
-            Path::new(manifest::MODULES).join(file_name(&module.name)),
-            module.bytes,
-        );
+        tree.data(Path::new(manifest::MODULES).join(file_name(&module.name)), module.bytes);
     }
     let library_path = tree.library_path();
     let manifest = Manifest {
@@ -169,17 +144,13 @@ fn build_initramfs(
         tty: vm.input == Input::Terminal,
         window: raw_mode::window(),
     };
-    let text = serde_json::to_vec(&manifest)
-        .map_err(io::Error::from)
-        .doing(|| "writing the manifest".to_owned())?;
+    let text = serde_json::to_vec(&manifest).map_err(io::Error::from).doing(|| "writing the manifest".to_owned())?;
     tree.data(manifest::PATH, text);
     let file = tree.pack()?;
     // The archive and its contents are in memory together, and the root file system takes half of it.
     let (needed_mib, have_mib) = ((initramfs::size(&file)? >> 20) * 2 + 192, vm.memory_mib());
     if needed_mib > have_mib {
-        let text = format!(
-            "the files to take along need a guest of {needed_mib} MiB, this one has {have_mib}"
-        );
+        let text = format!("the files to take along need a guest of {needed_mib} MiB, this one has {have_mib}");
         return Err(VmError::Config(text));
     }
     Ok((file, library_path))
@@ -189,10 +160,7 @@ fn build_initramfs(
 fn add_here_and_in_bin(tree: &mut Initramfs, host: &Path) -> Result<(), VmError> {
     let name = host.file_name().unwrap_or_default();
     let in_bin = Path::new("/usr/bin").join(name);
-    if ["/dev", "/proc", "/sys"]
-        .iter()
-        .any(|mounted| host.starts_with(mounted))
-    {
+    if ["/dev", "/proc", "/sys"].iter().any(|mounted| host.starts_with(mounted)) {
         return tree.add(host, &in_bin);
     }
     tree.add(host, host)?;
@@ -205,10 +173,7 @@ fn add_here_and_in_bin(tree: &mut Initramfs, host: &Path) -> Result<(), VmError>
 fn environment(vm: &Vm, library_path: &str) -> Vec<(String, String)> {
     let terminal = env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
     let mut all = vec![
-        (
-            "PATH".to_owned(),
-            "/usr/local/bin:/usr/bin:/usr/sbin".to_owned(),
-        ),
+        ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/usr/sbin".to_owned()),
         ("HOME".to_owned(), "/root".to_owned()),
         ("TERM".to_owned(), terminal),
     ];

@@ -50,10 +50,7 @@ enum End {
     Status(Status),
     Failed(String),
     Closed(String),
-    TimedOut {
-        limit: Duration,
-        doing: &'static str,
-    },
+    TimedOut { limit: Duration, doing: &'static str },
 }
 
 /// A guest that is booting or running.
@@ -70,13 +67,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(
-        vm: &'a Vm,
-        mut child: Child,
-        port: UnixStream,
-        console: UnixStream,
-        log: Option<File>,
-    ) -> Self {
+    pub fn new(vm: &'a Vm, mut child: Child, port: UnixStream, console: UnixStream, log: Option<File>) -> Self {
         let (kernel_log, qemu_says) = (Captured::default(), Captured::default());
         let mut gatherers = vec![klog::gather(console, kernel_log.clone(), log, vm.verbose)];
         if let Some(stdout) = child.stdout.take() {
@@ -86,16 +77,7 @@ impl<'a> Session<'a> {
             gatherers.push(klog::gather(stderr, qemu_says.clone(), None, vm.verbose));
         }
         let files = vm.get.iter().map(|_| None).collect();
-        Self {
-            vm,
-            qemu: Qemu(child),
-            port,
-            kernel_log,
-            qemu_says,
-            gatherers,
-            files,
-            lost: None,
-        }
+        Self { vm, qemu: Qemu(child), port, kernel_log, qemu_says, gatherers, files, lost: None }
     }
 
     /// Sees the guest to its end.
@@ -116,9 +98,7 @@ impl<'a> Session<'a> {
         };
         let status = self.qemu.end_by(deadline);
         let escaped = forwarder.finish();
-        self.gatherers
-            .drain(..)
-            .for_each(|gatherer| drop(gatherer.join()));
+        self.gatherers.drain(..).for_each(|gatherer| drop(gatherer.join()));
         let status = status.doing(|| "waiting for QEMU".to_owned())?;
         self.judge(end?, status, escaped)
     }
@@ -132,17 +112,11 @@ impl<'a> Session<'a> {
             let boot = (!ready).then_some(BOOT_LIMIT);
             let limit = [self.vm.time_limit, boot].into_iter().flatten().min();
             let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
-            let doing = if ready {
-                "running the command"
-            } else {
-                "booting"
-            };
+            let doing = if ready { "running the command" } else { "booting" };
             if let (Some(Duration::ZERO), Some(limit)) = (left, limit) {
                 return Ok(End::TimedOut { limit, doing });
             }
-            self.port
-                .set_read_timeout(left)
-                .doing(|| "setting a time limit".to_owned())?;
+            self.port.set_read_timeout(left).doing(|| "setting a time limit".to_owned())?;
             let frame = match reader.next(&mut self.port) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(End::Closed("QEMU ended".to_owned())),
@@ -154,9 +128,7 @@ impl<'a> Session<'a> {
                 Kind::Stdout => relay(sinks.stdout, &frame.body, "standard output")?,
                 Kind::Stderr => relay(sinks.stderr, &frame.body, "standard error")?,
                 Kind::Failed => {
-                    return Ok(End::Failed(
-                        String::from_utf8_lossy(&frame.body).into_owned(),
-                    ));
+                    return Ok(End::Failed(String::from_utf8_lossy(&frame.body).into_owned()));
                 }
                 Kind::Status => {
                     let Ok(status) = serde_json::from_slice(&frame.body) else {
@@ -175,8 +147,7 @@ impl<'a> Session<'a> {
         let Some((index, bytes)) = frame.split_index() else {
             return;
         };
-        let (Some((guest, host)), Some(slot)) = (self.vm.get.get(index), self.files.get_mut(index))
-        else {
+        let (Some((guest, host)), Some(slot)) = (self.vm.get.get(index), self.files.get_mut(index)) else {
             return;
         };
         let open = |slot: &mut Option<File>| -> io::Result<()> {
@@ -186,78 +157,46 @@ impl<'a> Session<'a> {
             Ok(())
         };
         let done = match (frame.kind, <[u8; 4]>::try_from(bytes)) {
-            (Kind::File, _) => {
-                open(slot).and_then(|()| slot.as_mut().map_or(Ok(()), |file| file.write_all(bytes)))
-            }
+            (Kind::File, _) => open(slot).and_then(|()| slot.as_mut().map_or(Ok(()), |file| file.write_all(bytes))),
             (Kind::FileEnd, Ok(mode)) => open(slot).and_then(|()| {
                 let mode = Permissions::from_mode(u32::from_le_bytes(mode) & 0o777);
-                slot.as_mut()
-                    .map_or(Ok(()), |file| file.set_permissions(mode))
+                slot.as_mut().map_or(Ok(()), |file| file.set_permissions(mode))
             }),
-            _ => Err(io::Error::other(
-                String::from_utf8_lossy(bytes).into_owned(),
-            )),
+            _ => Err(io::Error::other(String::from_utf8_lossy(bytes).into_owned())),
         };
         if let Err(error) = done {
             let reason = match frame.kind {
                 Kind::FileError => error.to_string(),
                 _ => format!("{}: {error}", host.display()),
             };
-            self.lost.get_or_insert(VmError::Get {
-                guest: guest.clone(),
-                reason,
-            });
+            self.lost.get_or_insert(VmError::Get { guest: guest.clone(), reason });
         }
     }
 
     fn judge(mut self, end: End, qemu: ExitStatus, escaped: bool) -> Result<GuestExit, VmError> {
         if let Some(reason) = self.kernel_log.panic() {
-            return Err(VmError::Panic {
-                reason,
-                log: self.keep_log(),
-            });
+            return Err(VmError::Panic { reason, log: self.keep_log() });
         }
         let status = match end {
             End::Status(status) => status,
             End::Failed(reason) => {
-                return Err(VmError::Guest {
-                    reason,
-                    log: self.keep_log(),
-                });
+                return Err(VmError::Guest { reason, log: self.keep_log() });
             }
             End::TimedOut { limit, doing } => {
-                return Err(VmError::TimedOut {
-                    limit,
-                    doing,
-                    log: self.keep_log(),
-                });
+                return Err(VmError::TimedOut { limit, doing, log: self.keep_log() });
             }
             End::Closed(_) if escaped => return Err(VmError::Escaped),
             End::Closed(reason) => {
-                let said = self
-                    .qemu_says
-                    .last_line()
-                    .map(|line| format!(": {line}"))
-                    .unwrap_or_default();
+                let said = self.qemu_says.last_line().map(|line| format!(": {line}")).unwrap_or_default();
                 let reason = format!("{reason}, QEMU's {qemu}{said}");
-                return Err(VmError::Died {
-                    reason,
-                    log: self.keep_log(),
-                });
+                return Err(VmError::Died { reason, log: self.keep_log() });
             }
         };
         if status.oom_kills > 0 {
             let (kills, memory_mib) = (status.oom_kills, self.vm.memory_mib());
-            return Err(VmError::OutOfMemory {
-                kills,
-                memory_mib,
-                log: self.keep_log(),
-            });
+            return Err(VmError::OutOfMemory { kills, memory_mib, log: self.keep_log() });
         }
-        let exit = GuestExit {
-            code: status.code,
-            signal: status.signal,
-        };
+        let exit = GuestExit { code: status.code, signal: status.signal };
         match self.lost.take() {
             // A command that failed has said more than a file it did not write.
             Some(lost) if exit.success() => Err(lost),
@@ -275,7 +214,5 @@ impl<'a> Session<'a> {
 }
 
 fn relay(to: &mut dyn Write, bytes: &[u8], name: &str) -> Result<(), VmError> {
-    to.write_all(bytes)
-        .and_then(|()| to.flush())
-        .doing(|| format!("writing the guest's {name}"))
+    to.write_all(bytes).and_then(|()| to.flush()).doing(|| format!("writing the guest's {name}"))
 }

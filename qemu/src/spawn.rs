@@ -19,17 +19,10 @@ use nix::unistd::{Pid, getpid, getppid};
 /// waits for it.
 pub(crate) fn spawn(program: &Path, args: &[OsString], fds: &[OwnedFd]) -> io::Result<Child> {
     let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let parent = getpid();
     // The child runs before `spawn` returns and `fds` is borrowed until then; copies are plain numbers.
-    let raw: Vec<_> = fds
-        .iter()
-        .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd()))
-        .collect();
+    let raw: Vec<_> = fds.iter().map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd.as_fd())).collect();
     let prepare = move || prepare(parent, &raw);
     // SAFETY: `prepare` makes system calls only, allocates nothing and takes no lock.
     unsafe { command.pre_exec(prepare) };

@@ -167,10 +167,7 @@ impl Vm {
     /// Without `guest` it is found under the path it has here and, if executable, as `/bin/NAME`.
     #[must_use]
     pub fn add(mut self, host: impl Into<PathBuf>, guest: Option<&Path>) -> Self {
-        self.added.push(Added {
-            host: host.into(),
-            guest: guest.map(Path::to_owned),
-        });
+        self.added.push(Added { host: host.into(), guest: guest.map(Path::to_owned) });
         self
     }
 
@@ -212,19 +209,9 @@ impl Vm {
     ///
     /// # Errors
     /// Any [`VmError`] where the command did not run to its end. A command that fails is no error.
-    pub fn run<S: Into<String>>(
-        &self,
-        command: impl IntoIterator<Item = S>,
-    ) -> Result<GuestExit, VmError> {
-        let mut sinks = Sinks {
-            stdout: &mut io::stdout(),
-            stderr: &mut io::stderr(),
-        };
-        run::run(
-            self,
-            command.into_iter().map(Into::into).collect(),
-            &mut sinks,
-        )
+    pub fn run<S: Into<String>>(&self, command: impl IntoIterator<Item = S>) -> Result<GuestExit, VmError> {
+        let mut sinks = Sinks { stdout: &mut io::stdout(), stderr: &mut io::stderr() };
+        run::run(self, command.into_iter().map(Into::into).collect(), &mut sinks)
     }
 
     /// Like [`Vm::run`], but gives the output to `stdout` and `stderr` as it comes: what the command wrote
@@ -246,25 +233,11 @@ impl Vm {
     ///
     /// # Errors
     /// As [`Vm::run`].
-    pub fn output<S: Into<String>>(
-        &self,
-        command: impl IntoIterator<Item = S>,
-    ) -> Result<GuestOutput, VmError> {
+    pub fn output<S: Into<String>>(&self, command: impl IntoIterator<Item = S>) -> Result<GuestOutput, VmError> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let mut sinks = Sinks {
-            stdout: &mut stdout,
-            stderr: &mut stderr,
-        };
-        let exit = run::run(
-            self,
-            command.into_iter().map(Into::into).collect(),
-            &mut sinks,
-        )?;
-        Ok(GuestOutput {
-            exit,
-            stdout,
-            stderr,
-        })
+        let mut sinks = Sinks { stdout: &mut stdout, stderr: &mut stderr };
+        let exit = run::run(self, command.into_iter().map(Into::into).collect(), &mut sinks)?;
+        Ok(GuestOutput { exit, stdout, stderr })
     }
 
     pub(crate) fn memory_mib(&self) -> u64 {
@@ -272,9 +245,7 @@ impl Vm {
     }
 
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
-        self.controllers
-            .iter()
-            .flat_map(|controller| &controller.namespaces)
+        self.controllers.iter().flat_map(|controller| &controller.namespaces)
     }
 
     /// Refuses what QEMU or the guest would fail on less clearly.
@@ -285,9 +256,7 @@ impl Vm {
         }
         if self.memory_bytes < 256 * MIB || !self.memory_bytes.is_multiple_of(MIB) {
             let bytes = self.memory_bytes;
-            return refuse(format!(
-                "{bytes} bytes of memory: a guest needs at least 256 MiB, in whole MiB"
-            ));
+            return refuse(format!("{bytes} bytes of memory: a guest needs at least 256 MiB, in whole MiB"));
         }
         if self.controllers.len() > args::MAX_CONTROLLERS {
             let (count, most) = (self.controllers.len(), args::MAX_CONTROLLERS);
@@ -300,13 +269,8 @@ impl Vm {
             }
             match &namespace.storage {
                 Storage::Null { size_bytes: size } | Storage::Mem { size_bytes: size } => {
-                    if *size == 0
-                        || !size.is_multiple_of(u64::from(block))
-                        || i64::try_from(*size).is_err()
-                    {
-                        return refuse(format!(
-                            "namespace of {size} bytes: take a multiple of {block}, below 8 EiB"
-                        ));
+                    if *size == 0 || !size.is_multiple_of(u64::from(block)) || i64::try_from(*size).is_err() {
+                        return refuse(format!("namespace of {size} bytes: take a multiple of {block}, below 8 EiB"));
                     }
                 }
                 Storage::File { path } => {
@@ -344,9 +308,7 @@ mod tests {
             with(mem(1000)),
             with(mem(4096).block_size(1024)),
             with(mem(u64::MAX - 511)),
-            with(Namespace::new(Storage::File {
-                path: "/nonexistent".into(),
-            })),
+            with(Namespace::new(Storage::File { path: "/nonexistent".into() })),
         ] {
             assert!(matches!(vm.check(), Err(VmError::Config(_))), "{vm:?}");
         }

@@ -115,8 +115,7 @@ fn unaligned_length_is_invalid(bench: &Bench) -> Outcome {
     rig.register(&[&fixed])?;
     for len in [1, 4, 256, 511, 513, 4095, 4097, 8188] {
         let (plain, fixed) = (plain.part(0, len), fixed.part(0, len));
-        let entries =
-            [read(&plain, 0), write(&plain, 0), read_fixed(&fixed, 0, 0), write_fixed(&fixed, 0, 0)];
+        let entries = [read(&plain, 0), write(&plain, 0), read_fixed(&fixed, 0, 0), write_fixed(&fixed, 0, 0)];
         for entry in entries {
             expect_errno(rig.one(entry)?, libc::EINVAL, &format!("length {len}"));
         }

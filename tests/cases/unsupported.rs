@@ -6,13 +6,18 @@ use crate::case::{Bench, Case, Outcome, cases};
 use crate::support::raw::edit;
 use crate::support::rig::{expect_errno, read};
 
-pub(super) const ALL: &[Case] =
-    cases![entry_flags_are_not_supported_yet, other_opcodes_are_not_supported_yet, descriptors_of_files_are_not_supported_yet];
+pub(super) const ALL: &[Case] = cases![
+    entry_flags_are_not_supported_yet,
+    other_opcodes_are_not_supported_yet,
+    descriptors_of_files_are_not_supported_yet
+];
 
 fn entry_flags_are_not_supported_yet(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(4)?;
     let memory = rig.plain(4096);
-    for flag in [Flags::IO_DRAIN, Flags::IO_LINK, Flags::IO_HARDLINK, Flags::ASYNC, Flags::BUFFER_SELECT, Flags::SKIP_SUCCESS] {
+    for flag in
+        [Flags::IO_DRAIN, Flags::IO_LINK, Flags::IO_HARDLINK, Flags::ASYNC, Flags::BUFFER_SELECT, Flags::SKIP_SUCCESS]
+    {
         for entry in [opcode::Nop::new().build(), read(&memory, 0)] {
             expect_errno(rig.one(entry.flags(flag))?, libc::EOPNOTSUPP, &format!("{flag:?}"));
         }

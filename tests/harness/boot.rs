@@ -142,4 +142,3 @@ impl Write for Lines<'_> {
         Ok(())
     }
 }
-

@@ -20,7 +20,10 @@ pub(super) fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
         return ExitCode::from(2);
     };
     run::catch_panics();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing_subscriber::filter::LevelFilter::WARN).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .init();
     if let Err(Stop::Fail(reason) | Stop::Skip(reason)) = machine.set_up() {
         for name in args {
             say(&Report::failed(&name, format!("the guest could not be set up: {reason}")).line());

@@ -73,8 +73,6 @@ fn conclude(name: &str, report: Report) -> Result<Completion, Failed> {
             skips::note(name, &report.message);
             Ok(Completion::ignored_with(report.message))
         }
-        Status::Skipped => {
-            Err(format!("skipped, and tests/skips.txt does not list it: {}", report.message).into())
-        }
+        Status::Skipped => Err(format!("skipped, and tests/skips.txt does not list it: {}", report.message).into()),
     }
 }

@@ -25,9 +25,7 @@ pub(super) fn allowed(name: &str, reason: &str) -> bool {
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
-        Some((start, end)) => {
-            text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
-        }
+        Some((start, end)) => text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end),
     }
 }
 
@@ -56,9 +54,9 @@ mod tests {
             assert!(lines().any(|(backend, ..)| line.starts_with(backend)), "not three parts: {line}");
         }
         for (backend, case, _) in lines() {
-            let known = super::super::machine::suites().into_iter().any(|suite| {
-                matches(backend, suite.backend) && suite.cases().any(|known| matches(case, known.name))
-            });
+            let known = super::super::machine::suites()
+                .into_iter()
+                .any(|suite| matches(backend, suite.backend) && suite.cases().any(|known| matches(case, known.name)));
             assert!(known, "the list names {case} on {backend}, which does not exist");
         }
     }

@@ -77,11 +77,8 @@ impl Rig {
 
     /// Takes the completions that are there.
     pub(crate) fn ready(&mut self) -> Vec<Done> {
-        let done = |cqe: io_uring::cqueue::Entry| Done {
-            user_data: cqe.user_data(),
-            res: cqe.result(),
-            flags: cqe.flags(),
-        };
+        let done =
+            |cqe: io_uring::cqueue::Entry| Done { user_data: cqe.user_data(), res: cqe.result(), flags: cqe.flags() };
         self.ring.completion().map(done).collect()
     }
 

@@ -73,12 +73,8 @@ fn catch_sigsys() -> std::io::Result<()> {
 
 fn forbid_system_calls() {
     // One instruction: trap, whatever the call is.
-    let mut program = [libc::sock_filter {
-        code: (libc::BPF_RET | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 0,
-        k: libc::SECCOMP_RET_TRAP,
-    }];
+    let mut program =
+        [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: libc::SECCOMP_RET_TRAP }];
     let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
     // SAFETY: changes a flag of this thread.
     let rc = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };

@@ -8,19 +8,14 @@ pub const LIMIT: &str = "120";
 pub fn dmaring() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dmaring"));
     // Logs of failed guests are kept, here out of the way.
-    command
-        .stdin(Stdio::null())
-        .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"));
+    command.stdin(Stdio::null()).env("TMPDIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
 /// `dmaring vm run OPTIONS -- COMMAND`.
 pub fn run(options: &[&str], command: &[&str]) -> Output {
     let mut run = dmaring();
-    run.args(["vm", "run", "--timeout", LIMIT])
-        .args(options)
-        .arg("--")
-        .args(command);
+    run.args(["vm", "run", "--timeout", LIMIT]).args(options).arg("--").args(command);
     run.output().unwrap()
 }
 

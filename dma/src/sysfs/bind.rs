@@ -71,10 +71,7 @@ impl Sysfs {
     pub fn bind(&self, address: PciAddress, options: BindOptions) -> Result<Bound, SysfsError> {
         let found = self.controller_function(address)?;
         if found.driver.as_deref() == Some(VFIO_PCI) {
-            return Ok(Bound {
-                previous_driver: None,
-                already: true,
-            });
+            return Ok(Bound { previous_driver: None, already: true });
         }
         if options.force {
             self.warn_of_uses(address);
@@ -88,10 +85,7 @@ impl Sysfs {
         match self.take(&found, options) {
             Ok(()) => {
                 tracing::info!(%address, from = ?found.driver, "bound to vfio-pci");
-                Ok(Bound {
-                    previous_driver: found.driver,
-                    already: false,
-                })
+                Ok(Bound { previous_driver: found.driver, already: false })
             }
             Err(cause) => Err(self.roll_back(&found, cause)),
         }
@@ -109,13 +103,9 @@ impl Sysfs {
     pub fn unbind(&self, address: PciAddress) -> Result<Unbound, SysfsError> {
         let found = self.controller_function(address)?;
         let on_vfio = found.driver.as_deref() == Some(VFIO_PCI);
-        let half_bound =
-            found.driver.is_none() && found.driver_override.as_deref() == Some(VFIO_PCI);
+        let half_bound = found.driver.is_none() && found.driver_override.as_deref() == Some(VFIO_PCI);
         if !on_vfio && !half_bound {
-            return Ok(Unbound {
-                driver: found.driver,
-                already: true,
-            });
+            return Ok(Unbound { driver: found.driver, already: true });
         }
         if on_vfio {
             self.check_not_held(&found)?;
@@ -139,10 +129,7 @@ impl Sysfs {
             Some(VFIO_PCI) => Err(SysfsError::ClaimedByIds { address }),
             Some(driver_name) => {
                 tracing::info!(%address, to = driver_name, "given back");
-                Ok(Unbound {
-                    driver,
-                    already: false,
-                })
+                Ok(Unbound { driver, already: false })
             }
         }
     }
@@ -150,10 +137,7 @@ impl Sysfs {
     fn controller_function(&self, address: PciAddress) -> Result<PciFunction, SysfsError> {
         let function = self.function(address)?;
         if !function.is_nvme() {
-            return Err(SysfsError::NotNvme {
-                address,
-                class: function.class,
-            });
+            return Err(SysfsError::NotNvme { address, class: function.class });
         }
         Ok(function)
     }
@@ -181,10 +165,7 @@ impl Sysfs {
         if dir.exists() {
             return Ok(());
         }
-        let no_driver = |source| SysfsError::NoDriver {
-            driver: VFIO_PCI,
-            source,
-        };
+        let no_driver = |source| SysfsError::NoDriver { driver: VFIO_PCI, source };
         (self.kernel.modprobe)(self.root(), VFIO_PCI).map_err(no_driver)?;
         if dir.exists() {
             return Ok(());
@@ -212,11 +193,7 @@ impl Sysfs {
         let address = found.address;
         self.set_override(address, Some(VFIO_PCI))?;
         if let Some(driver) = &found.driver {
-            let claims = if options.force {
-                Vec::new()
-            } else {
-                self.claim(address)?
-            };
+            let claims = if options.force { Vec::new() } else { self.claim(address)? };
             self.release(address, driver)?;
             // Only now: a claim keeps the disk from being mounted until it is gone.
             drop(claims);
@@ -231,11 +208,7 @@ impl Sysfs {
         let source = Box::new(cause);
         tracing::warn!(%address, error = %source, "binding failed, rolling back");
         match self.put_back(found) {
-            Ok(()) => SysfsError::RolledBack {
-                address,
-                restored: found.driver.clone(),
-                source,
-            },
+            Ok(()) => SysfsError::RolledBack { address, restored: found.driver.clone(), source },
             Err(rollback) => SysfsError::NotRolledBack {
                 address,
                 previous: found.driver.clone(),
@@ -270,11 +243,7 @@ impl Sysfs {
         let Some(number) = found.iommu_group else {
             return Ok(());
         };
-        let held = |holders| SysfsError::Held {
-            address,
-            group: number,
-            holders,
-        };
+        let held = |holders| SysfsError::Held { address, group: number, holders };
         let holders = self.group_holders(number)?;
         if !holders.is_empty() {
             return Err(held(holders));
@@ -307,11 +276,9 @@ impl Sysfs {
         let began = Instant::now();
         self.write(&path, &address.to_string())?;
         match self.wait_for_driver(address, |now| now != Some(driver))? {
-            Some(now) if now == driver => Err(SysfsError::StillBound {
-                address,
-                driver: now,
-                waited_ms: began.elapsed().as_millis(),
-            }),
+            Some(now) if now == driver => {
+                Err(SysfsError::StillBound { address, driver: now, waited_ms: began.elapsed().as_millis() })
+            }
             _ => Ok(()),
         }
     }
@@ -331,12 +298,7 @@ impl Sysfs {
         if found.as_deref() == Some(wanted) {
             return Ok(());
         }
-        Err(SysfsError::NotTaken {
-            address,
-            wanted: wanted.to_owned(),
-            found,
-            source,
-        })
+        Err(SysfsError::NotTaken { address, wanted: wanted.to_owned(), found, source })
     }
 
     /// Waits, within bounds, until the driver is as wanted; returns what it is in the end.

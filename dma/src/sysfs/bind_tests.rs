@@ -51,10 +51,7 @@ fn bind_moves_the_controller_and_unbind_gives_it_back() {
     assert_eq!(unbound.driver.as_deref(), Some("nvme"));
     assert_eq!(driver_override(&tree), "\n");
     assert!(tree.sysfs().unbind(ADDRESS).unwrap().already);
-    assert_eq!(
-        tree.read("journal"),
-        "drivers/nvme/unbind\ndrivers_probe\ndrivers/vfio-pci/unbind\ndrivers_probe\n"
-    );
+    assert_eq!(tree.read("journal"), "drivers/nvme/unbind\ndrivers_probe\ndrivers/vfio-pci/unbind\ndrivers_probe\n");
 }
 
 #[test]
@@ -72,10 +69,7 @@ fn failed_probe_rolls_back_to_the_driver_it_was_found_with() {
     let tree = tree();
     let _kernel = tree.kernel(false);
     let error = bind(&tree).unwrap_err();
-    let SysfsError::RolledBack {
-        restored, source, ..
-    } = &error
-    else {
+    let SysfsError::RolledBack { restored, source, .. } = &error else {
         panic!("{error}");
     };
     assert_eq!(restored.as_deref(), Some("nvme"));
@@ -107,16 +101,8 @@ fn failed_rollback_says_so() {
     tree.remove(&format!("{DEVICE}/driver"));
     let cause = SysfsError::NoTaker { address: ADDRESS };
     let error = sysfs.roll_back(&found, cause);
-    assert!(
-        error
-            .to_string()
-            .contains("giving it back to nvme failed too"),
-        "{error}"
-    );
-    assert!(
-        error.to_string().ends_with("it now has no driver"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("giving it back to nvme failed too"), "{error}");
+    assert!(error.to_string().ends_with("it now has no driver"), "{error}");
 }
 
 #[test]
@@ -146,19 +132,9 @@ fn reader_alone_is_no_reason_but_a_writer_is() {
     let SysfsError::InUse { uses, .. } = error else {
         panic!("{error}");
     };
-    let process = Process {
-        pid: 42,
-        command: "qemu".to_owned(),
-    };
+    let process = Process { pid: 42, command: "qemu".to_owned() };
     let device = "nvme0n1".to_owned();
-    assert_eq!(
-        uses,
-        [Use::OpenBy {
-            device,
-            process,
-            writes: true
-        }]
-    );
+    assert_eq!(uses, [Use::OpenBy { device, process, writes: true }]);
     tree.remove("proc/42");
     let _kernel = tree.kernel(true);
     bind(&tree).unwrap();
@@ -195,10 +171,7 @@ fn other_functions_are_refused_even_if_forced() {
     let options = BindOptions { force: true };
     let error = tree.sysfs().bind(ADDRESS, options).unwrap_err();
     assert!(error.to_string().contains("its class is 020000"), "{error}");
-    assert!(matches!(
-        tree.sysfs().unbind(ADDRESS),
-        Err(SysfsError::NotNvme { .. })
-    ));
+    assert!(matches!(tree.sysfs().unbind(ADDRESS), Err(SysfsError::NotNvme { .. })));
     assert_untouched(&tree);
 }
 
@@ -208,10 +181,7 @@ fn without_an_iommu_nothing_is_touched_unless_unsafe_mode_is_on() {
     tree.remove(&format!("{DEVICE}/iommu_group"));
     assert!(matches!(bind(&tree), Err(SysfsError::NoIommu { .. })));
     assert_untouched(&tree);
-    tree.write(
-        "sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
-        "Y\n",
-    );
+    tree.write("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
     let _kernel = tree.kernel(true);
     bind(&tree).unwrap();
 }
@@ -256,10 +226,7 @@ fn unbind_refuses_while_the_group_is_open_and_names_the_holder() {
     tree.bound_to_vfio();
     tree.open_by(50, "qemu-system-x86", "/dev/vfio/7", "02");
     let error = tree.sysfs().unbind(ADDRESS).unwrap_err().to_string();
-    assert!(
-        error.contains("held through VFIO group 7 by qemu-system-x86 (pid 50)"),
-        "{error}"
-    );
+    assert!(error.contains("held through VFIO group 7 by qemu-system-x86 (pid 50)"), "{error}");
     assert_eq!(tree.read("sys/bus/pci/drivers/vfio-pci/unbind"), "");
 }
 

@@ -70,23 +70,15 @@ enum Entry {
 
 fn entry(name: &str) -> Entry {
     fn number(text: &str) -> Option<(&str, &str)> {
-        let end = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         (end > 0).then(|| text.split_at(end))
     }
     /// `n<number>` and nothing after it.
     fn namespace(text: &str) -> bool {
-        text.strip_prefix('n')
-            .and_then(number)
-            .is_some_and(|(_, rest)| rest.is_empty())
+        text.strip_prefix('n').and_then(number).is_some_and(|(_, rest)| rest.is_empty())
     }
     if let Some((_, rest)) = name.strip_prefix("ng").and_then(number) {
-        return if namespace(rest) {
-            Entry::Generic
-        } else {
-            Entry::Other
-        };
+        return if namespace(rest) { Entry::Generic } else { Entry::Other };
     }
     let Some((instance, rest)) = name.strip_prefix("nvme").and_then(number) else {
         return Entry::Other;
@@ -98,9 +90,7 @@ fn entry(name: &str) -> Entry {
         return Entry::Disk;
     }
     match rest.strip_prefix('c').and_then(number) {
-        Some((_, rest)) if namespace(rest) => Entry::Path {
-            head: format!("nvme{instance}{rest}"),
-        },
+        Some((_, rest)) if namespace(rest) => Entry::Path { head: format!("nvme{instance}{rest}") },
         _ => Entry::Other,
     }
 }
@@ -116,9 +106,7 @@ impl Sysfs {
             let dir = function.join("uio");
             let names = self.list(&dir)?.into_iter();
             return Ok(Controller {
-                characters: names
-                    .map(|name| self.node(name.clone(), dir.join(name)))
-                    .collect::<Result<_, _>>()?,
+                characters: names.map(|name| self.node(name.clone(), dir.join(name))).collect::<Result<_, _>>()?,
                 ..Controller::default()
             });
         };
@@ -149,11 +137,7 @@ impl Sysfs {
                 characters.push(self.node(generic, dir)?);
             }
         }
-        Ok(Controller {
-            name: Some(name),
-            disks,
-            characters,
-        })
+        Ok(Controller { name: Some(name), disks, characters })
     }
 
     fn node(&self, name: String, dir: PathBuf) -> Result<Node, SysfsError> {
@@ -169,11 +153,7 @@ impl Sysfs {
                 partitions.push(self.node(child, path)?);
             }
         }
-        Ok(Disk {
-            whole: self.node(name, dir)?,
-            partitions,
-            hidden,
-        })
+        Ok(Disk { whole: self.node(name, dir)?, partitions, hidden })
     }
 
     /// Where the head disk of this name is, once it exists.
@@ -182,25 +162,14 @@ impl Sysfs {
         if by_name.exists() {
             return Ok(Some(by_name));
         }
-        Ok(self
-            .subsystems()?
-            .into_iter()
-            .map(|dir| dir.join(head))
-            .find(|path| path.exists()))
+        Ok(self.subsystems()?.into_iter().map(|dir| dir.join(head)).find(|path| path.exists()))
     }
 
     fn subsystems(&self) -> Result<Vec<PathBuf>, SysfsError> {
         let mut found = Vec::new();
-        for parent in [
-            "/sys/class/nvme-subsystem",
-            "/sys/devices/virtual/nvme-subsystem",
-        ] {
+        for parent in ["/sys/class/nvme-subsystem", "/sys/devices/virtual/nvme-subsystem"] {
             let parent = self.path(parent);
-            found.extend(
-                self.list(&parent)?
-                    .into_iter()
-                    .map(|name| parent.join(name)),
-            );
+            found.extend(self.list(&parent)?.into_iter().map(|name| parent.join(name)));
         }
         Ok(found)
     }
@@ -211,9 +180,7 @@ impl Sysfs {
         for dir in self.subsystems()? {
             let names = self.list(&dir)?;
             let mut controllers = names.iter().filter(|n| entry(n) == Entry::Controller);
-            if controllers.next().is_some_and(|name| name == controller)
-                && controllers.next().is_none()
-            {
+            if controllers.next().is_some_and(|name| name == controller) && controllers.next().is_none() {
                 let disks = names.iter().filter(|name| entry(name) == Entry::Disk);
                 heads.extend(disks.map(|name| (name.clone(), dir.join(name))));
             }
@@ -242,24 +209,9 @@ mod tests {
     fn names_are_told_apart() {
         assert_eq!(entry("nvme0"), Entry::Controller);
         assert_eq!(entry("nvme12n3"), Entry::Disk);
-        assert_eq!(
-            entry("nvme1c5n2"),
-            Entry::Path {
-                head: "nvme1n2".to_owned()
-            }
-        );
+        assert_eq!(entry("nvme1c5n2"), Entry::Path { head: "nvme1n2".to_owned() });
         assert_eq!(entry("ng0n1"), Entry::Generic);
-        for other in [
-            "nvme",
-            "nvmen1",
-            "nvme0n1p1",
-            "nvme0c1",
-            "nvme0x",
-            "ng0",
-            "hwmon1",
-            "power",
-            "nvme-subsys0",
-        ] {
+        for other in ["nvme", "nvmen1", "nvme0n1p1", "nvme0c1", "nvme0x", "ng0", "hwmon1", "power", "nvme-subsys0"] {
             assert_eq!(entry(other), Entry::Other, "{other}");
         }
     }
@@ -301,9 +253,7 @@ mod tests {
     fn multipath_head_without_paths_is_still_the_controllers() {
         let tree = FakeTree::new();
         tree.nvme_multipath();
-        tree.remove(&format!(
-            "sys/bus/pci/devices/{ADDRESS}/nvme/nvme0/nvme3c0n1"
-        ));
+        tree.remove(&format!("sys/bus/pci/devices/{ADDRESS}/nvme/nvme0/nvme3c0n1"));
         let found = tree.sysfs().controller(ADDRESS).unwrap();
         assert_eq!(names(&found), ["nvme3n1"]);
     }

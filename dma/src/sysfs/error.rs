@@ -14,9 +14,7 @@ use crate::pci::PciAddress;
 #[non_exhaustive]
 pub enum SysfsError {
     /// There is no such PCI function.
-    #[error(
-        "there is no PCI function {address} ({path} is absent): `lspci -D` lists those there are"
-    )]
+    #[error("there is no PCI function {address} ({path} is absent): `lspci -D` lists those there are")]
     NoFunction {
         /// The address asked for.
         address: PciAddress,
@@ -71,10 +69,7 @@ pub enum SysfsError {
     },
 
     /// Taking the controller would cut off something that uses it.
-    #[error(
-        "{address} is in use: {}; unmount, swapoff or stop these first (forcing loses their data)",
-        joined(uses)
-    )]
+    #[error("{address} is in use: {}; unmount, swapoff or stop these first (forcing loses their data)", joined(uses))]
     InUse {
         /// The controller.
         address: PciAddress,
@@ -219,17 +214,9 @@ impl SysfsError {
         let path = path.to_owned();
         // The kernel answers EPERM to some and EACCES to others; Rust names both alike.
         if source.kind() == io::ErrorKind::PermissionDenied {
-            Self::Permission {
-                action,
-                path,
-                source,
-            }
+            Self::Permission { action, path, source }
         } else {
-            Self::Io {
-                action,
-                path,
-                source,
-            }
+            Self::Io { action, path, source }
         }
     }
 }

@@ -17,12 +17,7 @@ use super::Sysfs;
 use crate::pci::PciAddress;
 
 /// Where the controller is.
-pub(super) const ADDRESS: PciAddress = PciAddress {
-    domain: 0,
-    bus: 0,
-    device: 4,
-    function: 0,
-};
+pub(super) const ADDRESS: PciAddress = PciAddress { domain: 0, bus: 0, device: 4, function: 0 };
 
 /// What a node in the tree's `dev` holds to answer EBUSY.
 const BUSY: &str = "busy";
@@ -34,19 +29,14 @@ pub(super) struct FakeTree {
 impl FakeTree {
     /// A system with drivers and no devices.
     pub fn new() -> Self {
-        let tree = Self {
-            dir: TempDir::new().unwrap(),
-        };
+        let tree = Self { dir: TempDir::new().unwrap() };
         for driver in ["nvme", "vfio-pci"] {
             tree.driver(driver);
         }
         tree.write("sys/bus/pci/drivers_probe", "");
         tree.dir("sys/class/iommu");
         tree.write("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
-        tree.write(
-            "proc/self/mountinfo",
-            "22 27 0:21 / /proc rw,relatime - proc proc rw\n",
-        );
+        tree.write("proc/self/mountinfo", "22 27 0:21 / /proc rw,relatime - proc proc rw\n");
         tree
     }
 
@@ -110,19 +100,13 @@ impl FakeTree {
     }
 
     fn set_driver(&self, address: &str, driver: &str) {
-        self.link(
-            &format!("sys/bus/pci/devices/{address}/driver"),
-            &format!("../../../../bus/pci/drivers/{driver}"),
-        );
+        self.link(&format!("sys/bus/pci/devices/{address}/driver"), &format!("../../../../bus/pci/drivers/{driver}"));
     }
 
     fn controller(&self) {
         self.other(&ADDRESS.to_string(), "0x010802", Some("nvme"));
         let dir = format!("sys/bus/pci/devices/{ADDRESS}");
-        self.link(
-            &format!("{dir}/iommu_group"),
-            "../../../kernel/iommu_groups/7",
-        );
+        self.link(&format!("{dir}/iommu_group"), "../../../kernel/iommu_groups/7");
         self.write(&format!("{dir}/nvme/nvme0/dev"), "240:0\n");
         self.dir(&format!("{dir}/nvme/nvme0/hwmon1"));
     }
@@ -141,10 +125,7 @@ impl FakeTree {
         let controller = format!("sys/bus/pci/devices/{ADDRESS}/nvme/nvme0");
         self.disk(&format!("{controller}/nvme0n1"), "259:0\n");
         self.write(&format!("{controller}/ng0n1/dev"), "241:0\n");
-        self.link(
-            "sys/block/nvme0n1",
-            &format!("../bus/pci/devices/{ADDRESS}/nvme/nvme0/nvme0n1"),
-        );
+        self.link("sys/block/nvme0n1", &format!("../bus/pci/devices/{ADDRESS}/nvme/nvme0/nvme0n1"));
         self.write("dev/nvme0n1", "");
     }
 
@@ -157,18 +138,9 @@ impl FakeTree {
         self.write(&format!("{path}/hidden"), "1\n");
         let subsystem = "sys/devices/virtual/nvme-subsystem/nvme-subsys3";
         self.disk(&format!("{subsystem}/nvme3n1"), "259:0\n");
-        self.link(
-            &format!("{subsystem}/nvme0"),
-            &format!("../../../../bus/pci/devices/{ADDRESS}/nvme/nvme0"),
-        );
-        self.link(
-            "sys/class/nvme-subsystem/nvme-subsys3",
-            "../../devices/virtual/nvme-subsystem/nvme-subsys3",
-        );
-        self.link(
-            "sys/block/nvme3n1",
-            "../devices/virtual/nvme-subsystem/nvme-subsys3/nvme3n1",
-        );
+        self.link(&format!("{subsystem}/nvme0"), &format!("../../../../bus/pci/devices/{ADDRESS}/nvme/nvme0"));
+        self.link("sys/class/nvme-subsystem/nvme-subsys3", "../../devices/virtual/nvme-subsystem/nvme-subsys3");
+        self.link("sys/block/nvme3n1", "../devices/virtual/nvme-subsystem/nvme-subsys3/nvme3n1");
         self.write("dev/nvme3n1", "");
     }
 
@@ -220,10 +192,7 @@ impl FakeTree {
     /// A process with descriptor 3 on `target`, open with these flags (octal).
     pub fn open_by(&self, pid: u32, command: &str, target: &str, flags: &str) {
         self.write(&format!("proc/{pid}/comm"), &format!("{command}\n"));
-        self.write(
-            &format!("proc/{pid}/fdinfo/3"),
-            &format!("pos:\t0\nflags:\t{flags}\n"),
-        );
+        self.write(&format!("proc/{pid}/fdinfo/3"), &format!("pos:\t0\nflags:\t{flags}\n"));
         self.link(&format!("proc/{pid}/fd/3"), target);
     }
 
@@ -239,10 +208,7 @@ impl FakeTree {
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        FakeKernel {
-            stop,
-            thread: Some(thread),
-        }
+        FakeKernel { stop, thread: Some(thread) }
     }
 }
 
@@ -263,10 +229,7 @@ impl Drop for FakeKernel {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.thread.take().map(JoinHandle::join);
-        assert!(
-            matches!(ended, Some(Ok(()))) || thread::panicking(),
-            "the fake kernel panicked"
-        );
+        assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the fake kernel panicked");
     }
 }
 
@@ -283,11 +246,7 @@ fn step(root: &Path, vfio_takes: bool) {
         let full = fs::read_to_string(&path).is_ok_and(|text| text == ADDRESS.to_string());
         if full {
             fs::write(&path, "").unwrap();
-            let mut journal = File::options()
-                .create(true)
-                .append(true)
-                .open(root.join("journal"))
-                .unwrap();
+            let mut journal = File::options().create(true).append(true).open(root.join("journal")).unwrap();
             writeln!(journal, "{below}").unwrap();
         }
         full

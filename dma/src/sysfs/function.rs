@@ -66,10 +66,7 @@ impl Sysfs {
     pub fn function(&self, address: PciAddress) -> Result<PciFunction, SysfsError> {
         let dir = self.device_dir(address);
         if !dir.exists() {
-            return Err(SysfsError::NoFunction {
-                address,
-                path: self.system_path(&dir),
-            });
+            return Err(SysfsError::NoFunction { address, path: self.system_path(&dir) });
         }
         let controller = self.controller(address)?;
         let mut block_devices = Vec::new();
@@ -101,11 +98,9 @@ impl Sysfs {
             };
             let dir = self.device_dir(address);
             // The class first: the files of unrelated devices are not our business.
-            let described = self.hexadecimal(&dir.join("class")).and_then(|class| {
-                (class & 0xff_ffff == CLASS_NVME)
-                    .then(|| self.function(address))
-                    .transpose()
-            });
+            let described = self
+                .hexadecimal(&dir.join("class"))
+                .and_then(|class| (class & 0xff_ffff == CLASS_NVME).then(|| self.function(address)).transpose());
             match described {
                 Ok(function) => found.extend(function),
                 Err(_) if !dir.exists() => tracing::debug!(%address, "gone while listing"),
@@ -178,12 +173,7 @@ impl Sysfs {
         self.parsed(path, &text, "a number")
     }
 
-    fn parsed<T: std::str::FromStr>(
-        &self,
-        path: &Path,
-        text: &str,
-        expected: &'static str,
-    ) -> Result<T, SysfsError> {
+    fn parsed<T: std::str::FromStr>(&self, path: &Path, text: &str, expected: &'static str) -> Result<T, SysfsError> {
         text.parse().map_err(|_| SysfsError::Malformed {
             path: self.system_path(path),
             value: text.to_owned(),
@@ -211,12 +201,7 @@ mod tests {
         assert_eq!(function.nvme.as_deref(), Some("nvme0"));
         assert_eq!(
             function.block_devices,
-            [BlockDevice {
-                name: "nvme0n1".to_owned(),
-                size_bytes: 1 << 30,
-                logical_block_size: 4096,
-                nsid: Some(1),
-            }]
+            [BlockDevice { name: "nvme0n1".to_owned(), size_bytes: 1 << 30, logical_block_size: 4096, nsid: Some(1) }]
         );
     }
 
@@ -246,10 +231,7 @@ mod tests {
     fn absent_function_is_a_clear_error() {
         let error = FakeTree::new().sysfs().function(ADDRESS).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains("no PCI function 0000:00:04.0 (/sys/bus/pci/devices/0000:00:04.0"),
-            "{text}"
-        );
+        assert!(text.contains("no PCI function 0000:00:04.0 (/sys/bus/pci/devices/0000:00:04.0"), "{text}");
     }
 
     #[test]

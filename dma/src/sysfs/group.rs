@@ -72,10 +72,7 @@ impl Group {
         if blockers.is_empty() {
             return Ok(());
         }
-        Err(SysfsError::NotViable {
-            group: self.number,
-            blockers,
-        })
+        Err(SysfsError::NotViable { group: self.number, blockers })
     }
 
     /// The VFIO node of the group, such as `/dev/vfio/7`; there once a member is on a VFIO driver.
@@ -94,10 +91,7 @@ impl Sysfs {
     pub fn group(&self, address: PciAddress) -> Result<Group, SysfsError> {
         let dir = self.device_dir(address);
         if !dir.exists() {
-            return Err(SysfsError::NoFunction {
-                address,
-                path: self.system_path(&dir),
-            });
+            return Err(SysfsError::NoFunction { address, path: self.system_path(&dir) });
         }
         match self.iommu_group(&dir)? {
             Some(number) => self.group_numbered(number),
@@ -134,11 +128,7 @@ impl Sysfs {
                 name,
             });
         }
-        Ok(Group {
-            number,
-            no_iommu: name.as_deref() == Some("vfio-noiommu"),
-            members,
-        })
+        Ok(Group { number, no_iommu: name.as_deref() == Some("vfio-noiommu"), members })
     }
 
     /// The processes that have a VFIO group, or a device in it, open.
@@ -148,15 +138,11 @@ impl Sysfs {
     /// Without privilege only one's own processes are seen.
     pub fn group_holders(&self, group: u32) -> Result<Vec<Process>, SysfsError> {
         let members = self.group_numbered(group)?.members;
-        let mut nodes = vec![
-            PathBuf::from(format!("/dev/vfio/{group}")),
-            PathBuf::from(format!("/dev/vfio/noiommu-{group}")),
-        ];
+        let mut nodes =
+            vec![PathBuf::from(format!("/dev/vfio/{group}")), PathBuf::from(format!("/dev/vfio/noiommu-{group}"))];
         for member in &members {
-            let devices = self
-                .path(&format!("/sys/kernel/iommu_groups/{group}/devices"))
-                .join(&member.name)
-                .join("vfio-dev");
+            let devices =
+                self.path(&format!("/sys/kernel/iommu_groups/{group}/devices")).join(&member.name).join("vfio-dev");
             let names = self.list(&devices)?.into_iter();
             nodes.extend(names.map(|name| PathBuf::from("/dev/vfio/devices").join(name)));
         }
@@ -197,14 +183,7 @@ mod tests {
 
     #[test]
     fn drivers_that_leave_dma_to_user_space_do_not_block() {
-        for driver in [
-            "vfio-pci",
-            "mlx5_vfio_pci",
-            "nvgrace-gpu-vfio-pci",
-            "vfio-platform",
-            "pci-stub",
-            "pcieport",
-        ] {
+        for driver in ["vfio-pci", "mlx5_vfio_pci", "nvgrace-gpu-vfio-pci", "vfio-platform", "pci-stub", "pcieport"] {
             assert!(!member(Some(driver)).blocks(), "{driver}");
         }
         assert!(!member(None).blocks());
@@ -265,22 +244,14 @@ mod tests {
     #[test]
     fn holders_by_group_by_device_node_and_by_device() {
         let tree = grouped();
-        tree.dir(&format!(
-            "sys/bus/pci/devices/{ADDRESS}/vfio-dev/vfio0/power"
-        ));
+        tree.dir(&format!("sys/bus/pci/devices/{ADDRESS}/vfio-dev/vfio0/power"));
         tree.open_by(50, "qemu", "/dev/vfio/7", "02");
         tree.open_by(51, "other", "/dev/vfio/70", "02");
         tree.open_by(52, "cdev", "/dev/vfio/devices/vfio0", "02");
         tree.open_by(53, "device", "anon_inode:[vfio-device]", "02");
-        tree.write(
-            "proc/53/fdinfo/3",
-            "flags:\t02\nvfio-device-syspath: /sys/devices/pci0000:00/0000:00:04.0\n",
-        );
+        tree.write("proc/53/fdinfo/3", "flags:\t02\nvfio-device-syspath: /sys/devices/pci0000:00/0000:00:04.0\n");
         tree.open_by(54, "elsewhere", "anon_inode:[vfio-device]", "02");
-        tree.write(
-            "proc/54/fdinfo/3",
-            "flags:\t02\nvfio-device-syspath: /sys/devices/pci0000:00/0000:00:05.0\n",
-        );
+        tree.write("proc/54/fdinfo/3", "flags:\t02\nvfio-device-syspath: /sys/devices/pci0000:00/0000:00:05.0\n");
         let holders = tree.sysfs().group_holders(7).unwrap();
         let lines: Vec<String> = holders.iter().map(ToString::to_string).collect();
         assert_eq!(lines, ["qemu (pid 50)", "cdev (pid 52)", "device (pid 53)"]);

@@ -92,21 +92,14 @@ impl Use {
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mounted {
-                device,
-                mount_point,
-            } => write!(f, "{device} is mounted at {}", mount_point.display()),
+            Self::Mounted { device, mount_point } => write!(f, "{device} is mounted at {}", mount_point.display()),
             Self::Swap { device } => write!(f, "{device} is swap space"),
             Self::Holder { device, holder } => write!(f, "{device} is part of {holder}"),
             Self::OpenExclusive { device } => write!(
                 f,
                 "{device} is claimed exclusively (ZFS, a btrfs member, a mount in another namespace, a process)"
             ),
-            Self::OpenBy {
-                device,
-                process,
-                writes,
-            } => {
+            Self::OpenBy { device, process, writes } => {
                 let mode = if *writes { "writing" } else { "reading" };
                 write!(f, "{device} is open for {mode} by {process}")
             }
@@ -126,10 +119,7 @@ impl Sysfs {
     pub fn uses(&self, address: PciAddress) -> Result<Vec<Use>, SysfsError> {
         let dir = self.device_dir(address);
         if !dir.exists() {
-            return Err(SysfsError::NoFunction {
-                address,
-                path: self.system_path(&dir),
-            });
+            return Err(SysfsError::NoFunction { address, path: self.system_path(&dir) });
         }
         let controller = self.controller(address)?;
         let nodes: Vec<&Node> = controller.disks.iter().flat_map(Disk::nodes).collect();
@@ -176,10 +166,7 @@ impl Sysfs {
                 .find(|node| node.number.as_deref() == Some(&mount.number))
                 .copied()
                 .or_else(|| self.node_at(&mount.source, nodes))?;
-            Some(Use::Mounted {
-                device: node.name.clone(),
-                mount_point: mount.point,
-            })
+            Some(Use::Mounted { device: node.name.clone(), mount_point: mount.point })
         });
         Ok(found.collect())
     }
@@ -192,11 +179,7 @@ impl Sysfs {
         }
         let table = swaps(&self.read_bytes(&path)?);
         let devices = table.iter().filter_map(|path| self.node_at(path, nodes));
-        Ok(devices
-            .map(|node| Use::Swap {
-                device: node.name.clone(),
-            })
-            .collect())
+        Ok(devices.map(|node| Use::Swap { device: node.name.clone() }).collect())
     }
 
     fn held(&self, nodes: &[&Node]) -> Result<Vec<Use>, SysfsError> {
@@ -267,10 +250,7 @@ impl Sysfs {
     /// Claims a disk or partition; `None` if something else has claimed it.
     fn open_exclusive(&self, node: &Node) -> Result<Option<File>, SysfsError> {
         let path = self.path("/dev").join(&node.name);
-        let no_node = || SysfsError::NoNode {
-            device: node.name.clone(),
-            path: self.system_path(&path),
-        };
+        let no_node = || SysfsError::NoNode { device: node.name.clone(), path: self.system_path(&path) };
         // Reading only: closing a block device that was open for writing makes udev probe it.
         let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match (self.kernel.open)(&path, flags) {
@@ -292,25 +272,15 @@ impl Sysfs {
             let below_dev = file.target.strip_prefix("/dev").ok()?;
             let all = nodes.iter().copied().chain(&controller.characters);
             // By number as well: containers have nodes of other names.
-            let number = self
-                .is_the_system()
-                .then(|| device_number(&file.link))
-                .flatten();
+            let number = self.is_the_system().then(|| device_number(&file.link)).flatten();
             let node = all.into_iter().find(|node| {
                 let is_block = !controller.characters.contains(*node);
                 below_dev == Path::new(&node.name)
-                    || (number.is_some()
-                        && number == node.number.clone().map(|number| (is_block, number)))
+                    || (number.is_some() && number == node.number.clone().map(|number| (is_block, number)))
             })?;
             Some((node.name.clone(), file.writes()))
         })?;
-        let uses = found
-            .into_iter()
-            .map(|(process, (device, writes))| Use::OpenBy {
-                device,
-                process,
-                writes,
-            });
+        let uses = found.into_iter().map(|(process, (device, writes))| Use::OpenBy { device, process, writes });
         Ok(uses.collect())
     }
 
@@ -324,8 +294,7 @@ impl Sysfs {
         nodes
             .iter()
             .find(|node| {
-                resolved.file_name() == Some(node.name.as_ref())
-                    || (number.is_some() && number == node.number)
+                resolved.file_name() == Some(node.name.as_ref()) || (number.is_some() && number == node.number)
             })
             .copied()
     }

@@ -29,20 +29,14 @@ fn mount(line: &[u8]) -> Option<Mount> {
     // Any number of tags comes before the dash; spaces within fields are escaped.
     fields.find(|field| *field == b"-")?;
     let source = fields.nth(1)?;
-    Some(Mount {
-        number: String::from_utf8_lossy(number).into_owned(),
-        point: path(point),
-        source: path(source),
-    })
+    Some(Mount { number: String::from_utf8_lossy(number).into_owned(), point: path(point), source: path(source) })
 }
 
 /// The paths in `/proc/swaps`, files and devices alike.
 pub(super) fn swaps(table: &[u8]) -> Vec<PathBuf> {
     let lines = table.split(|&byte| byte == b'\n').skip(1);
     let first = |line: &[u8]| {
-        let end = line
-            .iter()
-            .position(|&byte| byte == b' ' || byte == b'\t')?;
+        let end = line.iter().position(|&byte| byte == b' ' || byte == b'\t')?;
         Some(path(&line[..end]))
     };
     lines.filter_map(first).collect()
@@ -54,13 +48,7 @@ fn path(field: &[u8]) -> PathBuf {
     let mut rest = field;
     while let [first, tail @ ..] = rest {
         rest = match rest {
-            [
-                b'\\',
-                a @ b'0'..=b'3',
-                b @ b'0'..=b'7',
-                c @ b'0'..=b'7',
-                tail @ ..,
-            ] => {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
                 bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
                 tail
             }
@@ -87,11 +75,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(
             found[1],
-            Mount {
-                number: "259:2".to_owned(),
-                point: "/mnt/a b\\c".into(),
-                source: "/dev/nvme0n1p2".into(),
-            }
+            Mount { number: "259:2".to_owned(), point: "/mnt/a b\\c".into(), source: "/dev/nvme0n1p2".into() }
         );
     }
 

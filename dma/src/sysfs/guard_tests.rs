@@ -43,13 +43,7 @@ fn btrfs_is_found_by_its_source_and_by_a_link_to_it() {
     tree.link("dev/disk/by-label/data", "../../nvme0n1p1");
     tree.mount("0:44", "/data", "/dev/disk/by-label/data");
     tree.mount("0:45", "/more", "/dev/nvme0n1");
-    assert_eq!(
-        lines(&tree),
-        [
-            "nvme0n1p1 is mounted at /data",
-            "nvme0n1 is mounted at /more"
-        ]
-    );
+    assert_eq!(lines(&tree), ["nvme0n1p1 is mounted at /data", "nvme0n1 is mounted at /more"]);
 }
 
 #[test]
@@ -99,11 +93,7 @@ fn device_mapper_md_and_loop_hold_it() {
     tree.write("sys/block/loop4/loop/backing_file", "/home/disk.img\n");
     assert_eq!(
         lines(&tree),
-        [
-            "nvme0n1 is part of md127",
-            "nvme0n1p1 is part of dm-0 (vg-root)",
-            "nvme0n1p2 is part of loop3"
-        ]
+        ["nvme0n1 is part of md127", "nvme0n1p1 is part of dm-0 (vg-root)", "nvme0n1p2 is part of loop3"]
     );
 }
 
@@ -115,10 +105,7 @@ fn nvme_target_holds_it_while_enabled() {
     tree.write(&format!("{namespace}/enable"), "0\n");
     assert_eq!(lines(&tree), [""; 0]);
     tree.write(&format!("{namespace}/enable"), "1\n");
-    assert_eq!(
-        lines(&tree),
-        ["nvme0n1 is part of NVMe target nqn.test, namespace 1"]
-    );
+    assert_eq!(lines(&tree), ["nvme0n1 is part of NVMe target nqn.test, namespace 1"]);
 }
 
 #[test]
@@ -193,8 +180,5 @@ fn program_on_a_uio_driver_counts() {
     tree.dir(&format!("sys/bus/pci/devices/{ADDRESS}/uio/uio0"));
     assert_eq!(lines(&tree), [""; 0]);
     tree.open_by(60, "reactor_0", "/dev/uio0", "02");
-    assert_eq!(
-        lines(&tree),
-        ["uio0 is open for writing by reactor_0 (pid 60)"]
-    );
+    assert_eq!(lines(&tree), ["uio0 is open for writing by reactor_0 (pid 60)"]);
 }

@@ -74,11 +74,7 @@ impl Sysfs {
                 let Ok(target) = fs::read_link(&link) else {
                     continue;
                 };
-                let file = OpenFile {
-                    target,
-                    link,
-                    info: dir.join("fdinfo").join(descriptor.file_name()),
-                };
+                let file = OpenFile { target, link, info: dir.join("fdinfo").join(descriptor.file_name()) };
                 answers.extend(wanted(&file).filter(|answer| !answers.contains(answer)));
             }
             if !answers.is_empty() {

@@ -89,9 +89,7 @@ impl Sysfs {
     /// The last component of what a link points to; `None` if there is no link.
     pub(super) fn link_name(&self, path: &Path) -> Result<Option<String>, SysfsError> {
         match fs::read_link(path) {
-            Ok(target) => Ok(target
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())),
+            Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(SysfsError::io("read the link", path, error)),
         }
@@ -153,10 +151,7 @@ impl Default for Sysfs {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn open_node(path: &Path, flags: OFlag) -> io::Result<File> {
@@ -170,9 +165,7 @@ fn open_node(path: &Path, flags: OFlag) -> io::Result<File> {
 
 fn modprobe(root: &Path, module: &str) -> io::Result<()> {
     if root != Path::new("/") {
-        return Err(io::Error::other(
-            "modules are not loaded for a tree that is not the system's",
-        ));
+        return Err(io::Error::other("modules are not loaded for a tree that is not the system's"));
     }
     let run = |program: &str| Command::new(program).arg(module).output();
     // A user's PATH often lacks the sbin folders.

@@ -115,7 +115,8 @@ impl Container {
 /// The usable addresses and the smallest mapping, as the kernel reports them.
 fn address_ranges(file: &File) -> Result<(Vec<IovaRange>, u64), DmaError> {
     let fixed = [0u8; size_of::<vfio_iommu_type1_info>()];
-    let answer = Answer::ask(file.as_fd(), &fixed, ioctl::iommu_get_info).map_err(|e| failed("VFIO_IOMMU_GET_INFO", e))?;
+    let answer =
+        Answer::ask(file.as_fd(), &fixed, ioctl::iommu_get_info).map_err(|e| failed("VFIO_IOMMU_GET_INFO", e))?;
     let field = |at| answer.u32(at).unwrap_or(0);
     let flags = field(std::mem::offset_of!(vfio_iommu_type1_info, flags));
     let pgsizes = answer.u64(std::mem::offset_of!(vfio_iommu_type1_info, iova_pgsizes)).unwrap_or(0);
@@ -132,7 +133,9 @@ fn address_ranges(file: &File) -> Result<(Vec<IovaRange>, u64), DmaError> {
             let count = field(at + std::mem::offset_of!(vfio_iommu_type1_info_cap_iova_range, nr_iovas));
             let list = at + std::mem::offset_of!(vfio_iommu_type1_info_cap_iova_range, iova_ranges);
             ranges = (0..count as usize)
-                .map_while(|i| Some(IovaRange { first: answer.u64(list + 16 * i)?, last: answer.u64(list + 16 * i + 8)? }))
+                .map_while(|i| {
+                    Some(IovaRange { first: answer.u64(list + 16 * i)?, last: answer.u64(list + 16 * i + 8)? })
+                })
                 .collect();
         }
     }

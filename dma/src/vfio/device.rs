@@ -83,7 +83,18 @@ impl VfioDevice {
         let removal = watch_removal(&device);
         let msix = Msix::new(&device)?;
         let resettable = info.flags & VFIO_DEVICE_FLAGS_RESET != 0;
-        let this = Self { address, bar, config, msix, resettable, generation: fork::generation(), removal, device, _group: group, container };
+        let this = Self {
+            address,
+            bar,
+            config,
+            msix,
+            resettable,
+            generation: fork::generation(),
+            removal,
+            device,
+            _group: group,
+            container,
+        };
         // VFIO leaves bus mastering off (drivers/vfio/pci: vfio_pci_core_enable).
         this.set_command(MEMORY_SPACE | BUS_MASTER | INTX_DISABLE, 0)?;
         Ok(this)
@@ -111,7 +122,8 @@ fn region(device: &File, index: u32) -> Result<(Region, Answer), DmaError> {
     let answer = Answer::ask(device.as_fd(), &fixed, call)
         .map_err(|reason| DmaError::Vfio { call: "VFIO_DEVICE_GET_REGION_INFO", reason })?;
     let wide = |at| answer.u64(at).unwrap_or(0);
-    let found = Region { offset: wide(offset_of!(vfio_region_info, offset)), size: wide(offset_of!(vfio_region_info, size)) };
+    let found =
+        Region { offset: wide(offset_of!(vfio_region_info, offset)), size: wide(offset_of!(vfio_region_info, size)) };
     Ok((found, answer))
 }
 

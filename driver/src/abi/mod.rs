@@ -5,7 +5,7 @@
 //! | [`op`] | opcodes and flags by their names in the header |
 //! | [`entry`] | the 64-byte submission and 16-byte completion entries, and the io-uring crate's types for them |
 //! | [`params`] | `struct io_uring_params` and the place of everything in the ring memory |
-//! | [`rings`] | the shared memory itself, seen by the program and by the engine |
+//! | `rings` | the shared memory itself, seen by the program and by the engine |
 
 pub mod entry;
 pub mod op;

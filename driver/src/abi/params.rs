@@ -156,9 +156,13 @@ mod tests {
 
     #[test]
     fn bad_sizes_get_the_kernels_errno() {
-        for (entries, cq, flags) in
-            [(0, 0, 0), (40_000, 0, 0), (8, 4, IORING_SETUP_CQSIZE), (8, 0, IORING_SETUP_CQSIZE), (0, 0, IORING_SETUP_CLAMP)]
-        {
+        for (entries, cq, flags) in [
+            (0, 0, 0),
+            (40_000, 0, 0),
+            (8, 4, IORING_SETUP_CQSIZE),
+            (8, 0, IORING_SETUP_CQSIZE),
+            (0, 0, IORING_SETUP_CLAMP),
+        ] {
             let mut theirs = Params { flags, cq_entries: cq, ..Params::default() };
             let errno = sys::setup(entries, &mut theirs).unwrap_err().raw_os_error();
             assert_eq!(Params::layout(entries, cq, flags).unwrap_err(), errno.unwrap(), "{entries} {cq} {flags:#x}");

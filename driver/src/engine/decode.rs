@@ -8,8 +8,9 @@
 
 use crate::abi::entry::Sqe;
 use crate::abi::op::{
-    BLOCK_URING_CMD_DISCARD,     IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE, MAX_RW_COUNT, Opcode,
-    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS, UIO_MAXIOV,
+    BLOCK_URING_CMD_DISCARD, IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE,
+    MAX_RW_COUNT, Opcode, RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS,
+    UIO_MAXIOV,
 };
 use crate::nvme::Namespace;
 
@@ -43,9 +44,14 @@ pub(crate) enum Memory {
 /// A prepared operation. What needs the file, the memory or the device has not been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prepared {
-    Nop { res: i32 },
+    Nop {
+        res: i32,
+    },
     Fsync,
-    Transfer { write: bool, memory: Memory },
+    Transfer {
+        write: bool,
+        memory: Memory,
+    },
     /// `BLOCK_URING_CMD_DISCARD`.
     Discard,
 }

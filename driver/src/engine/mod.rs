@@ -24,7 +24,7 @@ use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_FIXED_FILE, MAX_RW_COUNT};
 use crate::abi::rings::RingView;
 use crate::error::Error;
-use crate::notify::Notifier;
+use crate::notify::{Notifier, Sleeper};
 use crate::nvme::{Health, IoQueue, LineTarget, Namespace, Owner, QueueOptions, Segment, Transfer};
 use crate::usermem::UserMemory;
 
@@ -61,6 +61,7 @@ pub(crate) struct Engine {
     mode: CompletionMode,
     options: QueueOptions,
     notifier: Arc<Notifier>,
+    sleeper: Sleeper,
     generation: u32,
     system_calls: u64,
     interrupts: u64,
@@ -83,8 +84,8 @@ impl Engine {
         mode: CompletionMode,
         user: UserMemory,
         notifier: Arc<Notifier>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Error> {
+        Ok(Self {
             rings,
             sq_head: rings.sq_head(),
             cq: Completions::new(rings),
@@ -100,12 +101,13 @@ impl Engine {
             mode,
             options,
             notifier,
+            sleeper: Sleeper::new()?,
             generation: fork::generation(),
             system_calls: 0,
             interrupts: 0,
             idle_polls: 0,
             looked: Instant::now(),
-        }
+        })
     }
 
     /// Consumes up to `most` entries. Answers how many, a refused one that ended the batch included.
@@ -145,7 +147,7 @@ impl Engine {
             busy |= queue.is_busy();
         }
         self.cq.set_flags(busy);
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
     }
 
     #[inline(never)]
@@ -328,13 +330,23 @@ impl Engine {
         options.interrupts |= self.notifier.is_armed();
         let mut queue = IoQueue::new(Arc::clone(&owner), options)?;
         self.give_memory(&mut queue)?;
-        if let (true, Some(event)) = (self.notifier.is_armed(), queue.event()) {
-            self.notifier.watch(event)?;
-        }
+        self.watch(&queue)?;
         self.queues.push(queue);
         let index = self.queues.len() - 1;
         self.files.set_queue(&owner, index);
         Ok(index)
+    }
+
+    /// Watches the event of a queue pair wherever something waits for it.
+    fn watch(&self, queue: &IoQueue) -> Result<(), Error> {
+        let Some(event) = queue.event() else { return Ok(()) };
+        if self.notifier.is_armed() {
+            self.notifier.watch(event)?;
+        }
+        if self.mode == CompletionMode::Interrupt {
+            self.sleeper.watch(event)?;
+        }
+        Ok(())
     }
 
     /// Adds a namespace as the next fixed file. Answers the file's index.
@@ -389,7 +401,7 @@ impl Engine {
                 self.notifier.stick();
             }
         }
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
     }
 
     /// Whether this is the process that made the ring.

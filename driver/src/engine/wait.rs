@@ -1,15 +1,14 @@
 //! Progress and waiting. Every wait for a device is here.
 //!
-//! To sleep, in this order: look at the completion queues, sleep until an event is raised, forget it,
-//! look again. An interrupt that comes between the look and the sleep leaves its event raised, and the
-//! sleep ends at once; one that comes after the forgetting raises it anew.
+//! To sleep, in this order: look at the completion queues, sleep until an event has been raised since
+//! the last sleep ended, look again. An interrupt that comes between the look and the sleep ends the
+//! sleep at once.
 
 use std::time::{Duration, Instant};
 
 use super::{CompletionMode, Engine};
 use crate::error::Error;
-use crate::notify::sleep;
-use crate::nvme::{Health, LineTarget};
+use crate::nvme::{Health, IoQueue, LineTarget};
 
 /// How long the device may leave a command unanswered (Linux: `io_timeout`, 30 s).
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +38,9 @@ impl Engine {
         self.cq.set_flags(busy);
         if taken == 0 {
             self.idle_polls += 1;
+            if busy {
+                self.queues.iter().for_each(IoQueue::relax);
+            }
             if self.idle_polls.is_multiple_of(IDLE_LOOKS) && busy {
                 self.look();
             }
@@ -55,41 +57,35 @@ impl Engine {
         }
         while self.cq.ready() < want && self.is_busy() {
             match self.mode {
-                CompletionMode::Poll => std::hint::spin_loop(),
+                CompletionMode::Poll => {}
                 CompletionMode::Interrupt => self.park()?,
             }
             self.progress();
         }
         // What was awaited may be left in the ring; the events that announced it are forgotten.
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
         Ok(submitted)
     }
 
     /// Sleeps until a device raises an event or a tick has passed.
     fn park(&mut self) -> Result<(), Error> {
-        let events: Vec<_> = self.queues.iter().filter(|q| q.is_busy()).filter_map(|q| q.event()).collect();
         self.system_calls += 1;
-        let raised = sleep(&events, TICK)?;
-        drop(events);
-        if raised {
-            self.clear_events();
+        if self.sleeper.sleep(TICK)? {
+            self.interrupts += 1;
         } else {
             self.look();
         }
         Ok(())
     }
 
-    /// Forgets events raised so far; true when there were any.
-    fn clear_events(&mut self) -> bool {
-        let mut any = false;
+    /// Forgets events raised so far, so that the ring's descriptor is readable only for new ones.
+    fn clear_events(&mut self) {
         for queue in self.queues.iter().filter(|q| q.event().is_some()) {
             self.system_calls += 1;
             if queue.clear_event() {
                 self.interrupts += 1;
-                any = true;
             }
         }
-        any
     }
 
     /// Waits until nothing is in flight. Bounded: a device that answers nothing is given up.
@@ -97,9 +93,8 @@ impl Engine {
         self.publish();
         while self.is_busy() {
             self.progress();
-            std::hint::spin_loop();
         }
-        self.notifier.update(self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.ready() != 0);
     }
 
     pub(crate) fn is_busy(&self) -> bool {

@@ -20,6 +20,7 @@ pub(crate) struct PathInfo {
     pub(crate) block_bytes: u32,
     pub(crate) read_only: bool,
     pub(crate) regular_file: bool,
+    pub(crate) direct: bool,
 }
 
 /// An opened file or block device.
@@ -46,31 +47,48 @@ impl KernelFile {
             let what = "it is neither a regular file nor a block device".into();
             return Err(Error::Name { name: name(), what });
         }
-        let (file, read_only) = open_direct(path).map_err(fail)?;
+        let (mut file, read_only) = open(path, true).map_err(fail)?;
         let size_bytes = (&file).seek(SeekFrom::End(0)).map_err(fail)?;
+        // Direct I/O cannot reach the end of a file that does not end with a block.
+        let mut direct = is_direct(&file).map_err(fail)?;
+        if direct && kind.is_file() && !size_bytes.is_multiple_of(512) {
+            (file, _) = open(path, false).map_err(fail)?;
+            direct = false;
+        }
         // The file position is where an offset of -1 reads: at the beginning, as after open.
         (&file).rewind().map_err(fail)?;
-        let block_bytes = if kind.is_block_device() { logical_block(&file).map_err(fail)? } else { 512 };
+        let block_bytes = match direct {
+            true if kind.is_block_device() => logical_block(&file).map_err(fail)?,
+            true => 512,
+            false => 1,
+        };
+        let regular_file = kind.is_file();
         // A read-only device opens for writing all the same, and refuses the writes.
         let read_only = read_only || (kind.is_block_device() && is_read_only(&file).map_err(fail)?);
-        Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only, regular_file: kind.is_file() } })
+        Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only, regular_file, direct } })
     }
 }
 
-/// Read-write and direct where possible; without direct I/O on file systems that have none.
-fn open_direct(path: &Path) -> io::Result<(File, bool)> {
+/// Opens read-write, or read-only where writing is not allowed; directly, if wanted and the file system
+/// can.
+fn open(path: &Path, direct: bool) -> io::Result<(File, bool)> {
     let open = |write: bool, flags: i32| OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
-    let direct = |write: bool| match open(write, libc::O_DIRECT) {
+    let attempt = |write: bool| match open(write, if direct { libc::O_DIRECT } else { 0 }) {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => open(write, 0),
         result => result,
     };
-    match direct(true) {
+    match attempt(true) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EROFS | libc::EPERM | libc::ETXTBSY)) => {
             // The first error names the reason when reading is not allowed either.
-            direct(false).map(|file| (file, true)).map_err(|_| e)
+            attempt(false).map(|file| (file, true)).map_err(|_| e)
         }
         result => result.map(|file| (file, false)),
     }
+}
+
+fn is_direct(file: &File) -> io::Result<bool> {
+    let flags = nix::fcntl::fcntl(file, nix::fcntl::FcntlArg::F_GETFL)?;
+    Ok(flags & libc::O_DIRECT != 0)
 }
 
 fn is_read_only(file: &File) -> io::Result<bool> {

@@ -49,8 +49,7 @@ impl KernelRing {
         let memory = RingMemory::of_kernel(ring.as_fd(), &answered).map_err(|reason| Error::KernelRing { reason })?;
         let iopoll = answered.flags & IORING_SETUP_IOPOLL != 0;
         let pool = DmaPool::new();
-        let this =
-            Self { ring, memory, iopoll, file, pool, system_calls: Cell::new(0), submitted: Cell::new(0) };
+        let this = Self { ring, memory, iopoll, file, pool, system_calls: Cell::new(0), submitted: Cell::new(0) };
         this.register_files(&[this.file.file.as_raw_fd()])
             .map_err(|reason| Error::Os { call: "registering the file", reason })?;
         this.system_calls.set(0);

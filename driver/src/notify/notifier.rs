@@ -61,12 +61,15 @@ impl Notifier {
         self.epoll.add(event, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(failed("epoll_ctl"))
     }
 
-    /// Says whether completions are in the ring. Costs nothing unless armed, and a system call only when
-    /// the answer changes.
+    /// Says whether completions are in the ring: `ready` is asked only when the descriptor is armed, and
+    /// a system call is made only when the answer changes.
     #[inline]
-    pub(crate) fn update(&self, ready: bool) {
-        if self.armed.load(Relaxed) && ready != self.raised.load(Relaxed) {
-            self.set(ready);
+    pub(crate) fn update(&self, ready: impl FnOnce() -> bool) {
+        if self.is_armed() {
+            let ready = ready();
+            if ready != self.raised.load(Relaxed) {
+                self.set(ready);
+            }
         }
     }
 

@@ -85,7 +85,7 @@ impl AdminQueue {
                 self.check(opcode, deadline)?;
                 std::thread::sleep(Duration::from_micros(100));
             } else {
-                std::hint::spin_loop();
+                self.transport.relax();
             }
         }
     }

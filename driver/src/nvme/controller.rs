@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use dmaring_dma::{AddressSpace, Transport};
 
 use super::admin::AdminQueue;
-use super::namespace::Namespace;
+use super::namespace::{Found, Namespace};
 use crate::error::Error;
 use crate::spec::command::Command;
 use crate::spec::completion::Completion;
@@ -111,7 +111,7 @@ impl Controller {
     }
 
     /// All active namespaces, each with why it cannot be used if it cannot.
-    pub(super) fn namespaces(&self) -> Result<Vec<(u32, Result<Namespace, Error>)>, Error> {
+    pub(super) fn namespaces(&self) -> Result<Vec<Found>, Error> {
         let device = self.transport.name();
         let mut admin = self.lock();
         let mut found = Vec::new();

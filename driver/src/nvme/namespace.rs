@@ -3,6 +3,9 @@
 use crate::error::Error;
 use crate::spec::identify::IdentifyNamespace;
 
+/// An active namespace: its identifier, and what it is or why it cannot be used.
+pub(crate) type Found = (u32, Result<Namespace, Error>);
+
 /// An active namespace that this driver can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -26,7 +29,9 @@ impl Namespace {
         };
         if id.format.metadata_bytes != 0 {
             let bytes = id.format.metadata_bytes;
-            return refuse(format!("its blocks carry {bytes} bytes of metadata: format it without (nvme format --lbaf)"));
+            return refuse(format!(
+                "its blocks carry {bytes} bytes of metadata: format it without (nvme format --lbaf)"
+            ));
         }
         if id.protection != 0 {
             return refuse("it is formatted with end-to-end protection: format it without (nvme format --pi=0)".into());

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use dmaring_dma::{AddressSpace, Transport, fork};
 
 use super::controller::{Controller, ControllerInfo};
-use super::namespace::Namespace;
+use super::namespace::Found;
 use super::rings::{CqRing, Doorbell, SqRing};
 use crate::error::Error;
 use crate::spec::command::Command;
@@ -75,7 +75,7 @@ impl Owner {
         self.controller.space()
     }
 
-    pub(crate) fn namespaces(&self) -> Result<Vec<(u32, Result<Namespace, Error>)>, Error> {
+    pub(crate) fn namespaces(&self) -> Result<Vec<Found>, Error> {
         self.controller.namespaces()
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dmaring_dma::{DmaRegion, Mapping};
+use dmaring_dma::{DmaRegion, Mapping, Transport};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::bounce::BouncePool;
@@ -93,6 +93,7 @@ pub(crate) struct IoQueue {
     pool_mappings: Vec<Mapping>,
     fixed_mappings: Vec<Mapping>,
     pub(super) owner: Arc<Owner>,
+    transport: Arc<dyn Transport>,
 }
 
 impl IoQueue {
@@ -123,6 +124,7 @@ impl IoQueue {
             bounce,
             pool_mappings: Vec::new(),
             fixed_mappings: Vec::new(),
+            transport: Arc::clone(owner.space().transport()),
             owner,
         };
         queue.connect()?;
@@ -157,6 +159,12 @@ impl IoQueue {
 
     pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.owner
+    }
+
+    /// Nothing has come; lets the transport have the processor.
+    #[inline]
+    pub(crate) fn relax(&self) {
+        self.transport.relax();
     }
 
     /// Commands in flight, and requests with more to come.

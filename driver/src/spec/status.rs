@@ -122,10 +122,9 @@ impl Status {
             | Self::ACCESS_DENIED
             | Self::WRITE_TO_READ_ONLY
             | Self::COMPARE_FAILURE => libc::ENODATA,
-            Self::GUARD_CHECK
-            | Self::APPLICATION_TAG_CHECK
-            | Self::REFERENCE_TAG_CHECK
-            | Self::INVALID_PROTECTION => libc::EILSEQ,
+            Self::GUARD_CHECK | Self::APPLICATION_TAG_CHECK | Self::REFERENCE_TAG_CHECK | Self::INVALID_PROTECTION => {
+                libc::EILSEQ
+            }
             Self::RESERVATION_CONFLICT => libc::EBADE,
             Self::HOST_PATH_ERROR => libc::ENOLINK,
             _ => libc::EIO,
@@ -142,7 +141,13 @@ impl fmt::Debug for Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = NAMES.iter().find(|(code, _)| *code == self.0 & 0x7ff).map_or("unknown status", |(_, n)| n);
-        write!(f, "{name} (type {:#x}, code {:#04x}{})", self.sct(), self.sc(), if self.dnr() { ", do not retry" } else { "" })
+        write!(
+            f,
+            "{name} (type {:#x}, code {:#04x}{})",
+            self.sct(),
+            self.sc(),
+            if self.dnr() { ", do not retry" } else { "" }
+        )
     }
 }
 

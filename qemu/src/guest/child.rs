@@ -30,68 +30,29 @@ pub(crate) struct Started {
 pub(crate) fn start(manifest: &Manifest) -> Result<Started, String> {
     let (program, args) = manifest.command.split_first().ok_or("no command")?;
     let mut command = Command::new(program);
-    command
-        .args(args)
-        .current_dir(&manifest.cwd)
-        .env_clear()
-        .envs(manifest.env.iter().cloned());
-    let started = if manifest.tty {
-        on_terminal(command, manifest.window)
-    } else {
-        on_pipes(command)
-    };
+    command.args(args).current_dir(&manifest.cwd).env_clear().envs(manifest.env.iter().cloned());
+    let started = if manifest.tty { on_terminal(command, manifest.window) } else { on_pipes(command) };
     started.map_err(|error| format!("cannot run {program}: {error}"))
 }
 
 fn on_pipes(mut command: Command) -> io::Result<Started> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
-    let stdin = child
-        .stdin
-        .take()
-        .map(|stream| File::from(OwnedFd::from(stream)));
-    let stdout = child
-        .stdout
-        .take()
-        .map(|stream| File::from(OwnedFd::from(stream)));
-    let stderr = child
-        .stderr
-        .take()
-        .map(|stream| File::from(OwnedFd::from(stream)));
-    Ok(Started {
-        child,
-        stdin,
-        stdout,
-        stderr,
-    })
+    let stdin = child.stdin.take().map(|stream| File::from(OwnedFd::from(stream)));
+    let stdout = child.stdout.take().map(|stream| File::from(OwnedFd::from(stream)));
+    let stderr = child.stderr.take().map(|stream| File::from(OwnedFd::from(stream)));
+    Ok(Started { child, stdin, stdout, stderr })
 }
 
 fn on_terminal(mut command: Command, (rows, columns): (u16, u16)) -> io::Result<Started> {
-    let size = Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None)?;
-    command
-        .stdin(pair.slave.try_clone()?)
-        .stdout(pair.slave.try_clone()?)
-        .stderr(pair.slave);
+    command.stdin(pair.slave.try_clone()?).stdout(pair.slave.try_clone()?).stderr(pair.slave);
     // SAFETY: `take_terminal` makes system calls only, allocates nothing and takes no lock.
     unsafe { command.pre_exec(take_terminal) };
     let child = command.spawn()?;
     let master = File::from(pair.master);
-    Ok(Started {
-        child,
-        stdin: Some(master.try_clone()?),
-        stdout: Some(master),
-        stderr: None,
-    })
+    Ok(Started { child, stdin: Some(master.try_clone()?), stdout: Some(master), stderr: None })
 }
 
 fn take_terminal() -> io::Result<()> {
@@ -103,12 +64,7 @@ fn take_terminal() -> io::Result<()> {
 
 /// Tells a terminal its size.
 pub(crate) fn resize(terminal: &File, rows: u16, columns: u16) {
-    let size = libc::winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the kernel reads one `winsize`, and `size` outlives the call.
     let _ = unsafe { request::set_window_size(terminal.as_raw_fd(), &size) };
 }

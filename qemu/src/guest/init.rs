@@ -41,28 +41,18 @@ pub(crate) fn main() -> ! {
 /// Fails only where the host cannot be told.
 fn run() -> Result<(), String> {
     let text = fs::read(manifest::PATH).map_err(|error| format!("{}: {error}", manifest::PATH))?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", manifest::PATH))?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", manifest::PATH))?;
     system::set_up()?;
     let mut warnings = system::load_modules(&manifest.modules);
     let file = system::open_port()?;
     let listener = file.try_clone().map_err(|error| error.to_string())?;
     let port = Port::new(file);
-    warnings.extend(system::wait_for_nvme(
-        manifest.controllers,
-        manifest.namespaces,
-    ));
+    warnings.extend(system::wait_for_nvme(manifest.controllers, manifest.namespaces));
     let _ring = ring::hold();
     warnings.extend(system::bring_up_cpus(manifest.cpus));
-    let send = |kind, bytes: &[u8]| {
-        port.send(kind, &[bytes])
-            .map_err(|error| format!("the port: {error}"))
-    };
+    let send = |kind, bytes: &[u8]| port.send(kind, &[bytes]).map_err(|error| format!("the port: {error}"));
     for warning in warnings {
-        send(
-            Kind::Stderr,
-            format!("dmaring: guest: {warning}\n").as_bytes(),
-        )?;
+        send(Kind::Stderr, format!("dmaring: guest: {warning}\n").as_bytes())?;
     }
     send(Kind::Ready, b"")?;
     let started = child::start(&manifest);
@@ -76,30 +66,19 @@ fn run() -> Result<(), String> {
         }
     };
     let heard = relay::listen(listener, started.stdin, manifest.tty);
-    let out = started
-        .stdout
-        .map(|stream| port.relay(stream, Kind::Stdout));
-    let err = started
-        .stderr
-        .map(|stream| port.relay(stream, Kind::Stderr));
-    let status = reap_until(Pid::from_raw(started.child.id() as i32))
-        .map_err(|errno| format!("waiting: {errno}"))?;
+    let out = started.stdout.map(|stream| port.relay(stream, Kind::Stdout));
+    let err = started.stderr.map(|stream| port.relay(stream, Kind::Stderr));
+    let status = reap_until(Pid::from_raw(started.child.id() as i32)).map_err(|errno| format!("waiting: {errno}"))?;
     kill_the_rest();
     for thread in [out, err].into_iter().flatten() {
         let _ = thread.join();
     }
     for (index, path) in manifest.get.iter().enumerate() {
-        port.send_file(index, path)
-            .map_err(|error| format!("the port: {error}"))?;
+        port.send_file(index, path).map_err(|error| format!("the port: {error}"))?;
     }
     nix::unistd::sync();
-    let status = Status {
-        code: status.code(),
-        signal: status.signal(),
-        oom_kills: system::oom_kills(),
-    };
-    let text = serde_json::to_vec(&status)
-        .map_err(|error: serde_json::Error| io::Error::from(error).to_string())?;
+    let status = Status { code: status.code(), signal: status.signal(), oom_kills: system::oom_kills() };
+    let text = serde_json::to_vec(&status).map_err(|error: serde_json::Error| io::Error::from(error).to_string())?;
     send(Kind::Status, &text)?;
     let _ = heard.recv_timeout(FAREWELL);
     Ok(())

@@ -22,11 +22,7 @@ impl Port {
     }
 
     pub fn send(&self, kind: Kind, parts: &[&[u8]]) -> io::Result<()> {
-        frame::write(
-            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            kind,
-            parts,
-        )
+        frame::write(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), kind, parts)
     }
 
     /// Sends all that `from` gives, in a thread.
@@ -84,16 +80,10 @@ pub(crate) fn listen(mut port: File, stdin: Option<File>, tty: bool) -> Receiver
                 }
                 (Kind::Stdin, []) => stdin = None,
                 // A command that does not read its input is no fault.
-                (Kind::Stdin, bytes) => {
-                    stdin = stdin.filter(|stdin| (&*stdin).write_all(bytes).is_ok())
-                }
+                (Kind::Stdin, bytes) => stdin = stdin.filter(|stdin| (&*stdin).write_all(bytes).is_ok()),
                 (Kind::Resize, [r0, r1, c0, c1]) => {
                     if let (true, Some(terminal)) = (tty, &stdin) {
-                        child::resize(
-                            terminal,
-                            u16::from_le_bytes([*r0, *r1]),
-                            u16::from_le_bytes([*c0, *c1]),
-                        );
+                        child::resize(terminal, u16::from_le_bytes([*r0, *r1]), u16::from_le_bytes([*c0, *c1]));
                     }
                 }
                 (Kind::Done, _) => {

@@ -1,0 +1,219 @@
+//! The model as a driver sees it: a PCI function.
+
+#![expect(unsafe_code)] // implements the unsafe contract of `Transport::map`
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dmaring_dma::{Direction, DmaError, Iova, IovaRange, Transport};
+use nix::sys::eventfd::EventFd;
+
+use super::config::ModelConfig;
+use super::controller::{Controller, Doorbells};
+use super::fault::Fault;
+use crate::spec::regs::{CAP, DOORBELLS};
+
+/// A controller in software. Clones are the same controller.
+#[derive(Clone)]
+pub struct Model {
+    shared: Arc<Shared>,
+    /// Ends when the last clone that is not the thread's own goes.
+    _thread: Option<Arc<Thread>>,
+}
+
+struct Shared {
+    name: String,
+    controller: Mutex<Controller>,
+    doorbells: Doorbells,
+    stepped: bool,
+}
+
+struct Thread {
+    stop: Arc<AtomicBool>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// Empty steps after which the thread sleeps between them.
+const BUSY_STEPS: u32 = 10_000;
+const NAP: Duration = Duration::from_micros(50);
+
+impl Model {
+    /// A model that works only when it is stepped.
+    #[must_use]
+    pub fn stepped(name: &str, config: ModelConfig) -> Self {
+        Self { shared: Self::shared(name, config, true), _thread: None }
+    }
+
+    /// A model that a thread of its own steps.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn threaded(name: &str, config: ModelConfig) -> io::Result<Self> {
+        let shared = Self::shared(name, config, false);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (work, end) = (Arc::clone(&shared), Arc::clone(&stop));
+        let handle = std::thread::Builder::new().name("dmaring-model".into()).spawn(move || {
+            let mut idle = 0u32;
+            // Relaxed: nothing but the end of the loop depends on it.
+            while !end.load(Ordering::Relaxed) {
+                if work.lock().step() > 0 {
+                    idle = 0;
+                    continue;
+                }
+                idle = idle.saturating_add(1);
+                if idle > BUSY_STEPS { std::thread::sleep(NAP) } else { std::hint::spin_loop() }
+            }
+        })?;
+        Ok(Self { shared, _thread: Some(Arc::new(Thread { stop, handle: Some(handle) })) })
+    }
+
+    fn shared(name: &str, config: ModelConfig, stepped: bool) -> Arc<Shared> {
+        let controller = Controller::new(config);
+        let doorbells = controller.doorbells.clone();
+        Arc::new(Shared { name: name.to_owned(), controller: Mutex::new(controller), doorbells, stepped })
+    }
+
+    /// Carries out everything that is waiting. Answers how many commands that were.
+    pub fn step(&self) -> usize {
+        self.shared.lock().step()
+    }
+
+    /// Adds a rule of what goes wrong.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.lock().faults.push(fault);
+    }
+
+    /// Commands carried out since the model was made.
+    #[must_use]
+    pub fn commands(&self) -> u64 {
+        self.shared.lock().commands
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Controller> {
+        self.controller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.join();
+        }
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+impl Transport for Model {
+    fn name(&self) -> String {
+        self.shared.name.clone()
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) -> Result<(), DmaError> {
+        // Class code 010802 at offset 9, everything else zero.
+        for (at, byte) in (offset..).zip(data) {
+            *byte = match at {
+                9 => 0x02,
+                10 => 0x08,
+                11 => 0x01,
+                _ => 0,
+            };
+        }
+        Ok(())
+    }
+
+    fn write_config(&self, _offset: u64, _data: &[u8]) -> Result<(), DmaError> {
+        Ok(())
+    }
+
+    fn read32(&self, offset: u64) -> u32 {
+        let mut controller = self.shared.lock();
+        // A stepped model makes progress while a driver waits for a register.
+        if self.shared.stepped && offset != CAP {
+            controller.step();
+        }
+        controller.read32(offset)
+    }
+
+    fn write32(&self, offset: u64, value: u32) {
+        self.shared.lock().write32(offset, value);
+    }
+
+    fn doorbell(&self, offset: u64) -> Option<NonNull<u32>> {
+        self.shared.doorbells.pointer(offset.checked_sub(DOORBELLS)?)
+    }
+
+    fn iova_ranges(&self) -> Vec<IovaRange> {
+        vec![IovaRange { first: 0, last: (1 << 39) - 1 }]
+    }
+
+    fn granule(&self) -> u64 {
+        4096
+    }
+
+    unsafe fn map(&self, iova: Iova, address: NonNull<u8>, len: usize, direction: Direction) -> Result<(), DmaError> {
+        if self.shared.lock().memory.map(iova, address, len, direction) {
+            return Ok(());
+        }
+        let reason = io::Error::from_raw_os_error(libc::EEXIST);
+        Err(DmaError::Map { address: address.addr().get() as u64, len_bytes: len as u64, reason })
+    }
+
+    fn unmap(&self, iova: Iova, len: usize) -> Result<(), DmaError> {
+        let result = self.shared.lock().memory.unmap(iova, len);
+        let failed = |unmapped_bytes| DmaError::Unmap { iova: iova.get(), len_bytes: len as u64, unmapped_bytes };
+        result.map_err(failed)
+    }
+
+    fn vectors(&self) -> u16 {
+        self.shared.lock().config.vectors
+    }
+
+    fn set_vectors(&self, start: u16, events: &[Option<BorrowedFd<'_>>]) -> Result<(), DmaError> {
+        let failed = |reason| DmaError::Vfio { call: "connecting a vector of the model", reason };
+        let mut controller = self.shared.lock();
+        for (i, event) in events.iter().enumerate() {
+            let slot = controller.vectors.get_mut(usize::from(start) + i);
+            let slot = slot.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+            *slot = match event {
+                None => None,
+                Some(fd) => {
+                    let copy = fd.try_clone_to_owned().map_err(failed)?;
+                    // SAFETY: the descriptor is an eventfd, as `set_vectors` asks for.
+                    Some(unsafe { EventFd::from_owned_fd(copy) })
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn reset(&self) -> Result<(), DmaError> {
+        self.shared.lock().reset();
+        Ok(())
+    }
+
+    fn removal_requested(&self) -> bool {
+        false
+    }
+
+    fn relax(&self) {
+        if self.shared.stepped {
+            self.step();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The straight line against the general path: any entry has the same result and moves the same data on
+//! both. A ring with an index array never takes the straight line; one without takes it when it can.
+
+#![expect(unsafe_code)] // pushes entries whose buffers it owns
+
+use std::sync::Arc;
+
+use dmaring::abi::entry::Sqe;
+use dmaring::model::{Model, ModelConfig, ModelNamespace, Storage};
+use dmaring::{Device, Ring};
+use proptest::prelude::*;
+
+const SIZE: u64 = 1 << 20;
+const ARENA: usize = 64 << 10;
+
+/// A ring with three registered buffers inside one arena: long, a single block, a hole, and one at an odd
+/// place.
+struct Side {
+    ring: Ring,
+    arena: dmaring::DmaBuf,
+    model: Model,
+}
+
+impl Side {
+    fn new(straight: bool, shift: u8) -> Self {
+        let storage = Storage::ram(SIZE).unwrap();
+        let config = ModelConfig::new(vec![ModelNamespace::new(storage).block_shift(shift)]);
+        let model = Model::stepped("model:line", config);
+        let device = Device::on(Arc::new(model.clone())).unwrap();
+        let ring = Ring::builder(8).sq_array(!straight).open_device(&device, 1).unwrap();
+        let mut arena = ring.alloc(ARENA).unwrap();
+        let base = arena.as_mut_ptr();
+        let at = |offset: usize, len: usize| libc::iovec { iov_base: base.wrapping_add(offset).cast(), iov_len: len };
+        let hole = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let buffers = [at(0, 32 << 10), at(40 << 10, 512), hole, at((48 << 10) + 4, 9000)];
+        // SAFETY: the arena outlives the ring: it is dropped after it, and its pool lives as long.
+        unsafe { ring.submitter().register_buffers(&buffers).unwrap() };
+        let mut side = Self { ring, arena, model };
+        // The device begins with a pattern that is the same on both sides.
+        for block in 0..SIZE / 32768 {
+            let pattern: Vec<u8> = (0..32768u64).map(|i| (i / 512 + i + block * 7) as u8).collect();
+            side.arena.write(0, &pattern);
+            let sqe = side.fixed(5, block * 32768, 0, 32768, 0);
+            assert_eq!(side.run(&sqe), 32768);
+        }
+        side
+    }
+
+    fn fixed(&self, opcode: u8, offset: u64, address: i64, len: u32, index: u16) -> Sqe {
+        Sqe {
+            opcode,
+            flags: 1,
+            off: offset,
+            addr: (self.arena.as_ptr() as u64).wrapping_add_signed(address),
+            len,
+            buf_index: index,
+            ..Sqe::default()
+        }
+    }
+
+    fn run(&mut self, sqe: &Sqe) -> i32 {
+        // SAFETY: only registered memory is named, or nothing is accessed because the range is refused.
+        unsafe { self.ring.submission().push(&(*sqe).into()).unwrap() };
+        self.ring.submit_and_wait(1).unwrap();
+        let result = self.ring.completion().next().unwrap().result();
+        assert_eq!(self.ring.completion().len(), 0);
+        result
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut data = vec![0; ARENA];
+        self.arena.read(0, &mut data);
+        data
+    }
+}
+
+/// What is done to a good entry: nothing, or one member gets a value near a place where something
+/// changes.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    None,
+    Opcode(u8),
+    Flags(u8),
+    Ioprio(u16),
+    File(i32),
+    Offset(i64),
+    Address(i64),
+    Len(i64),
+    Buffer(u16),
+    OpFlags(u32),
+    Personality(u16),
+    FileIndex(u32),
+    Attributes(u64),
+}
+
+/// A number near one of `places`.
+fn near(places: &'static [i64]) -> impl Strategy<Value = i64> {
+    let step = prop_oneof![Just(0i64), -4i64..=4, Just(512), Just(-512), Just(4096), Just(-4096), -9000i64..=9000];
+    (prop::sample::select(places), step).prop_map(|(place, step)| place.wrapping_add(step))
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    const LAST: i64 = SIZE as i64;
+    prop_oneof![
+        6 => Just(Change::None),
+        1 => prop::sample::select(&[0u8, 3, 6, 7, 12, 22, 63, 255][..]).prop_map(Change::Opcode),
+        1 => prop::sample::select(&[0u8, 3, 5, 9, 0x41, 0x81][..]).prop_map(Change::Flags),
+        1 => prop::sample::select(&[1u16, 0x4000, 0x6007, 0xe000][..]).prop_map(Change::Ioprio),
+        1 => prop::sample::select(&[1i32, -1, i32::MAX, i32::MIN][..]).prop_map(Change::File),
+        3 => near(&[0, LAST - 8192, LAST, -1, i64::MAX, i64::MIN]).prop_map(Change::Offset),
+        3 => near(&[0, 32 << 10, 40 << 10, (48 << 10) + 4, (48 << 10) + 9004, i64::MIN, i64::MAX])
+            .prop_map(Change::Address),
+        3 => near(&[0, 4096, 8192, 16384, 0x7fff_f000, u32::MAX as i64]).prop_map(Change::Len),
+        1 => prop::sample::select(&[1u16, 2, 3, 4, 5, u16::MAX][..]).prop_map(Change::Buffer),
+        1 => prop::sample::select(&[1u32, 2, 4, 8, 0x10, 0x30, 0x40, 1 << 31][..]).prop_map(Change::OpFlags),
+        1 => prop::sample::select(&[1u16, u16::MAX][..]).prop_map(Change::Personality),
+        1 => prop::sample::select(&[1u32, u32::MAX][..]).prop_map(Change::FileIndex),
+        1 => prop::sample::select(&[1u64, 1 << 63][..]).prop_map(Change::Attributes),
+    ]
+}
+
+prop_compose! {
+    /// An entry and where its memory is, relative to the arena: a good one with one change.
+    fn entries()(
+        write in any::<bool>(),
+        blocks in 1u32..=17,
+        at in 0u64..SIZE / 512 + 2,
+        into in 0i64..64,
+        odd in prop::sample::select(&[0i64, 0, 0, 0, 0, 4, 508, 1, 2][..]),
+        third in prop::bool::weighted(0.2),
+        change in changes(),
+    ) -> (Sqe, i64) {
+        let mut sqe = Sqe {
+            opcode: 4 + u8::from(write),
+            flags: 1,
+            off: at * 512,
+            len: blocks * 512,
+            buf_index: if third { 3 } else { 0 },
+            ..Sqe::default()
+        };
+        let mut address = into * 512 + odd;
+        if third {
+            address = (48 << 10) + 4 + address % 1024;
+        }
+        match change {
+            Change::None => {}
+            Change::Opcode(opcode) => sqe.opcode = opcode,
+            Change::Flags(flags) => sqe.flags = flags,
+            Change::Ioprio(ioprio) => sqe.ioprio = ioprio,
+            Change::File(fd) => sqe.fd = fd,
+            Change::Offset(offset) => sqe.off = offset as u64,
+            Change::Address(changed) => address = changed,
+            Change::Len(len) => sqe.len = len as u32,
+            Change::Buffer(index) => sqe.buf_index = index,
+            Change::OpFlags(flags) => sqe.op_flags = flags,
+            Change::Personality(id) => sqe.personality = id,
+            Change::FileIndex(index) => sqe.file_index = index,
+            Change::Attributes(mask) => sqe.attr_type_mask = mask,
+        }
+        (sqe, address)
+    }
+}
+
+fn compare(shift: u8, program: &[(Sqe, i64)]) -> Result<(), TestCaseError> {
+    let (mut line, mut general) = (Side::new(true, shift), Side::new(false, shift));
+    for (sqe, address) in program {
+        let at = |side: &Side| {
+            let mut sqe = *sqe;
+            if sqe.opcode == 22 {
+                sqe.len = sqe.len.min(16 << 10);
+                sqe.addr = side.arena.as_ptr() as u64 + (*address as u64 % (16 << 10));
+            } else {
+                sqe.addr = (side.arena.as_ptr() as u64).wrapping_add_signed(*address);
+            }
+            sqe
+        };
+        let results = (line.run(&at(&line)), general.run(&at(&general)));
+        prop_assert_eq!(results.0, results.1, "{:?} at {}", sqe, address);
+        prop_assert!(line.memory() == general.memory(), "{:?} at {} left other data in memory", sqe, address);
+    }
+    // What is on the device is read back by the general path on both sides.
+    for offset in (0..SIZE).step_by(8192) {
+        let sqes = (line.fixed(4, offset, 0, 8192, 0), general.fixed(4, offset, 0, 8192, 0));
+        prop_assert_eq!((line.run(&sqes.0), general.run(&sqes.1)), (8192, 8192));
+        prop_assert!(line.memory() == general.memory(), "the devices differ near {}", offset);
+    }
+    prop_assert!(line.model.commands() > 0);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn both_paths_agree_on_any_entry(program in prop::collection::vec(entries(), 1..60)) {
+        compare(9, &program)?;
+    }
+
+    #[test]
+    fn both_paths_agree_on_blocks_of_4096(program in prop::collection::vec(entries(), 1..60)) {
+        compare(12, &program)?;
+    }
+}
