@@ -1,17 +1,36 @@
 //! Cases that only a device has, in guests made for them.
 
+mod bare;
+mod binding;
+mod bounce;
+mod controllers;
+mod failures;
+mod helper;
+mod kernel;
+mod limits;
+mod processes;
+mod refusals;
+mod silence;
+mod sleep;
 pub(crate) mod zoo;
-
-use std::process::ExitCode;
 
 use crate::case::Case;
 
-/// On controllers of all kinds.
-pub(crate) const ZOO: &[&[Case]] = &[];
-/// Without an IOMMU.
-pub(crate) const BARE: &[&[Case]] = &[];
+pub(crate) use binding::remove_image;
+pub(crate) use helper::{ARGUMENT, helper};
 
-/// Does what this process was started for, if a case started it.
-pub(crate) fn helper() -> Option<ExitCode> {
-    None
-}
+/// On controllers of all kinds.
+pub(crate) const ZOO: &[&[Case]] = &[
+    controllers::ALL,
+    bounce::ALL,
+    silence::ALL,
+    sleep::ALL,
+    kernel::ALL,
+    limits::ALL,
+    refusals::ALL,
+    processes::ALL,
+    binding::ALL,
+    failures::ALL,
+];
+/// Without an IOMMU.
+pub(crate) const BARE: &[&[Case]] = &[bare::ALL];

@@ -27,11 +27,10 @@ const INSIDE: &str = "--dmaring-inside";
 /// Lists and runs trials as `cargo test` asks, or, in a guest, runs the cases it was sent for.
 pub fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some(INSIDE) {
-        return inside::main(args);
-    }
-    if let Some(helper) = crate::devices::helper() {
-        return helper;
+    match args.next().as_deref() {
+        Some(INSIDE) => return inside::main(args),
+        Some(crate::devices::ARGUMENT) => return crate::devices::helper(args),
+        _ => {}
     }
     let arguments = Arguments::from_args();
     run::catch_panics();
@@ -45,6 +44,7 @@ pub fn main() -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     let ended_well = arguments.list || boot::finish();
+    crate::devices::remove_image();
     skips::print();
     if ended_well { conclusion.exit_code() } else { ExitCode::from(101) }
 }

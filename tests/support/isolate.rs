@@ -81,3 +81,9 @@ fn readable_within(pipe: &impl AsFd, limit: Duration) -> bool {
         }
     }
 }
+
+/// Runs `body` in a child and answers what it said.
+pub(crate) fn in_child(body: impl FnOnce() -> String) -> std::io::Result<String> {
+    let isolated = isolate(Duration::from_secs(30), body)?;
+    isolated.answer.ok_or_else(|| std::io::Error::other(format!("the child {}: {}", isolated.death, isolated.stderr)))
+}

@@ -7,3 +7,4 @@ pub(crate) mod pattern;
 pub(crate) mod raw;
 pub(crate) mod rig;
 pub(crate) mod sandbox;
+pub(crate) mod swap;

@@ -14,7 +14,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 #[derive(Debug)]
 enum Source {
     Map(NonNull<u8>, usize),
-    Dma(DmaBuf),
+    Dma(#[expect(dead_code)] DmaBuf), // kept, for its memory
 }
 
 // SAFETY: the mapping is this value's alone and has no ties to a thread.
