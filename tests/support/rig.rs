@@ -18,6 +18,7 @@ pub(crate) const FILE: types::Fixed = types::Fixed(0);
 pub(crate) struct Rig {
     pub(crate) ring: Ring,
     memory: Vec<Memory>,
+    iovecs: Vec<Memory>,
     next: u64,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Done {
 
 impl Rig {
     pub(crate) fn new(ring: Ring) -> Self {
-        Self { ring, memory: Vec::new(), next: 0xd0_0000_0000 }
+        Self { ring, memory: Vec::new(), iovecs: Vec::new(), next: 0xd0_0000_0000 }
     }
 
     /// Keeps memory until the ring is gone.
@@ -59,7 +60,14 @@ impl Rig {
     }
 
     pub(crate) fn iovecs(&mut self, iovecs: &[libc::iovec]) -> *const libc::iovec {
-        self.keep(Memory::of_iovecs(iovecs)).ptr().cast()
+        let memory = Memory::of_iovecs(iovecs);
+        self.iovecs.push(memory.clone());
+        memory.ptr().cast()
+    }
+
+    /// Lets go of arrays of iovecs; nothing may be in flight.
+    pub(crate) fn forget_iovecs(&mut self) {
+        self.iovecs.clear();
     }
 
     pub(crate) fn size(&self) -> u64 {
