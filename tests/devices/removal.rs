@@ -22,7 +22,8 @@ fn a_device_that_is_removed_fails_its_io_and_is_let_go(_: &Bench) -> Outcome {
     });
     let done = rig.wait(1)?;
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    assert_eq!(done[0].res, -libc::ENODEV);
+    // What the controller finishes while it is being stopped is not lost.
+    assert!([-libc::ENODEV, 8 << 20].contains(&done[0].res), "{done:?}");
     expect_errno(rig.one(read(&own.part(0, 512), 0))?, libc::ENODEV, "afterwards");
     assert!(!remover.is_finished(), "the kernel waits until the device is let go");
     drop((rig, own));

@@ -1,10 +1,14 @@
 //! A ring and the memory that its operations use.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use dmaring::{PushError, Ring};
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::pattern;
 use super::raw::{self, Memory};
@@ -88,6 +92,27 @@ impl Rig {
         let done =
             |cqe: io_uring::cqueue::Entry| Done { user_data: cqe.user_data(), res: cqe.result(), flags: cqe.flags() };
         self.ring.completion().map(done).collect()
+    }
+
+    /// Whether the ring's descriptor is, or within `limit` becomes, readable.
+    pub(crate) fn is_readable(&self, limit: Duration) -> Result<bool, Stop> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        loop {
+            match poll(&mut [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)], timeout) {
+                Err(Errno::EINTR) => {}
+                raised => return Ok(raised? > 0),
+            }
+        }
+    }
+
+    /// Fails unless the descriptor is quiet after at most one more look: everything was taken and nothing
+    /// is in flight, but an interrupt may come after its completion was found.
+    pub(crate) fn settle(&mut self) -> Result<(), Stop> {
+        if self.is_readable(Duration::from_millis(20))? {
+            assert_eq!(self.ready(), []);
+        }
+        assert!(!self.is_readable(Duration::from_millis(20))?, "everything was taken");
+        Ok(())
     }
 
     /// Takes `count` completions, waiting for them; what is pushed is submitted.

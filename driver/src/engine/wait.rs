@@ -72,9 +72,9 @@ impl Engine {
         self.system_calls += 1;
         if self.sleeper.sleep(TICK)? {
             self.interrupts += 1;
-        } else {
-            self.look();
         }
+        // Also when it answers: a device that is busy can be wanted back.
+        self.look();
         Ok(())
     }
 

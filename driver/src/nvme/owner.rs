@@ -156,8 +156,13 @@ impl Owner {
     pub(crate) fn check_health(&self) -> Health {
         if self.health() == Health::Good {
             let csts = Csts(self.controller.transport().read32(CSTS));
-            if csts.is_gone() || self.controller.transport().removal_requested() {
+            if csts.is_gone() {
                 tracing::error!(device = self.name(), "the device is gone");
+                self.health.store(Health::Gone as u8, Ordering::Release);
+            } else if self.controller.transport().removal_requested() {
+                tracing::error!(device = self.name(), "the device is being removed");
+                // It is still there, and may write memory until it is stopped.
+                self.stop();
                 self.health.store(Health::Gone as u8, Ordering::Release);
             } else if csts.cfs() || !csts.rdy() {
                 tracing::error!(device = self.name(), ?csts, "the controller has failed");
