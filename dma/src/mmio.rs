@@ -9,6 +9,8 @@ use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 
+use crate::fork;
+
 /// One mapped stretch of a BAR. Unmapped when dropped.
 #[derive(Debug)]
 pub struct MmioWindow {
@@ -16,6 +18,8 @@ pub struct MmioWindow {
     bar_offset: u64,
     base: NonNull<c_void>,
     len: usize,
+    /// The process that has it mapped.
+    generation: u32,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread; accesses are single volatile loads and
@@ -35,13 +39,16 @@ impl MmioWindow {
         let base = unsafe {
             mmap(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, file_offset)
         }?;
-        let window = Self { bar_offset, base, len: len.get() };
+        let window = Self { bar_offset, base, len: len.get(), generation: fork::generation() };
         // SAFETY: exactly the mapping made above. A child of `fork` must not reach our doorbells.
         unsafe { madvise(base, len.get(), MmapAdvise::MADV_DONTFORK) }?;
         Ok(window)
     }
 
     fn pointer<T>(&self, bar_offset: u64) -> Option<NonNull<T>> {
+        if self.generation != fork::current() {
+            return None;
+        }
         let at = usize::try_from(bar_offset.checked_sub(self.bar_offset)?).ok()?;
         let inside = at.checked_add(size_of::<T>())? <= self.len && at.is_multiple_of(size_of::<T>());
         // SAFETY: `at` and the size of T lie within the mapping, which lives as long as `self`.
@@ -51,6 +58,10 @@ impl MmioWindow {
 
 impl Drop for MmioWindow {
     fn drop(&mut self) {
+        // A child of fork does not have the mapping, and may have something else at its address by now.
+        if self.generation != fork::current() {
+            return;
+        }
         // SAFETY: the mapping was made in `map` and is unmapped once; whoever holds a pointer into it
         // keeps the `Transport` (and so this window) alive.
         if let Err(errno) = unsafe { munmap(self.base, self.len) } {

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
@@ -11,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MmapAdvise, madvise};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
-use crate::DmaError;
+use crate::{DmaError, fork};
 
 /// Size of a page of this process and of the IOMMU's smallest unit on x86, in bytes.
 pub(crate) const PAGE: usize = 4096;
@@ -23,7 +24,9 @@ const HUGE_PAGE: usize = 2 << 20;
 /// 2 MiB; otherwise by ordinary pages. A device sees it once it has a [`Mapping`](crate::Mapping).
 #[derive(Debug)]
 pub struct DmaRegion {
-    memory: MmapRegion,
+    memory: ManuallyDrop<MmapRegion>,
+    /// The process that has it mapped.
+    generation: u32,
     base: NonNull<u8>,
     huge: bool,
 }
@@ -71,7 +74,8 @@ impl DmaRegion {
         let base = NonNull::new(memory.as_ptr()).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: exactly the mapping made above; the child of a fork must not share device memory.
         unsafe { madvise(base.cast(), len, MmapAdvise::MADV_DONTFORK) }?;
-        Ok(Self { memory, base, huge: flags.contains(MFdFlags::MFD_HUGETLB) })
+        let (memory, generation) = (ManuallyDrop::new(memory), fork::generation());
+        Ok(Self { memory, generation, base, huge: flags.contains(MFdFlags::MFD_HUGETLB) })
     }
 
     /// Length in bytes, a multiple of the page size.
@@ -106,10 +110,22 @@ impl DmaRegion {
     /// behaviour.
     ///
     /// # Panics
-    /// When the range is not inside the region: a bug of the caller, never of a device.
+    /// When the range is not inside the region, or in a child of the process that made it, where it is not
+    /// mapped: bugs of the caller, never of a device.
     #[must_use]
     pub fn slice(&self, offset: usize, len: usize) -> VolatileSlice<'_> {
+        assert!(self.generation == fork::current(), "device memory is not inherited by a child of fork");
         self.memory.get_slice(offset, len).expect("a range inside the region")
+    }
+}
+
+impl Drop for DmaRegion {
+    fn drop(&mut self) {
+        // A child of fork does not have the mapping, and may have something else at its address by now.
+        if self.generation == fork::current() {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        }
     }
 }
 
@@ -135,6 +151,29 @@ mod tests {
         let region = DmaRegion::new(2 << 20).unwrap();
         assert_eq!(region.len(), 2 << 20);
         assert_eq!(region.as_ptr().as_ptr() as usize % PAGE, 0);
+    }
+
+    #[test]
+    fn a_child_that_drops_a_region_keeps_what_it_has_at_its_address() {
+        let region = DmaRegion::new(PAGE).unwrap();
+        let address = region.as_ptr().as_ptr();
+        // SAFETY: the child makes system calls and leaves by _exit.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let (access, flags) =
+                (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE);
+            // SAFETY: a mapping where the child has none.
+            let own = unsafe { libc::mmap(address.cast(), PAGE, access, flags, -1, 0) };
+            drop(region);
+            // SAFETY: only asks whether the page is mapped.
+            let kept = unsafe { libc::msync(own, PAGE, libc::MS_ASYNC) } == 0;
+            // SAFETY: ends the child at once, running no destructors.
+            unsafe { libc::_exit(i32::from(own != address.cast() || !kept)) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!(status, 0);
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::region::PAGE;
-use crate::{Direction, DmaError, DmaRegion, Iova, IovaAllocator, Transport};
+use crate::{Direction, DmaError, DmaRegion, Iova, IovaAllocator, Transport, fork};
 
 /// The I/O virtual addresses of one function. Shared by everything that maps memory for it.
 #[derive(Debug)]
 pub struct AddressSpace {
     transport: Arc<dyn Transport>,
     iovas: Mutex<IovaAllocator>,
+    /// The process whose memory is mapped.
+    generation: u32,
 }
 
 /// Memory with a place in an address space. Dropping it takes the memory away from the device first
@@ -32,7 +34,7 @@ impl AddressSpace {
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>) -> Arc<Self> {
         let iovas = IovaAllocator::new(&transport.iova_ranges(), transport.granule());
-        Arc::new(Self { transport, iovas: Mutex::new(iovas) })
+        Arc::new(Self { transport, iovas: Mutex::new(iovas), generation: fork::generation() })
     }
 
     /// The function this is the address space of.
@@ -136,6 +138,10 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // In a child of fork the mapping is still the parent's.
+        if self.space.generation != fork::current() {
+            return;
+        }
         match self.space.transport.unmap(self.iova, self.len) {
             Ok(()) => self.space.iovas().free(self.iova, self.len as u64),
             Err(error) => {

@@ -1,5 +1,7 @@
 //! The way to one PCI function.
 
+#![expect(unsafe_code)] // owns the contract between drivers and transports
+
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -18,7 +20,12 @@ pub enum Direction {
 /// A PCI function: its registers, its view of memory, its interrupts.
 ///
 /// Every method is cold. The data path takes [`doorbell`](Self::doorbell) pointers out once.
-pub trait Transport: Send + Sync + Debug {
+///
+/// # Safety
+/// Drivers rely on it: what [`doorbell`](Self::doorbell) answers is good for aligned volatile stores by any
+/// thread for as long as the transport lives, and once [`unmap`](Self::unmap) has returned `Ok`, the
+/// function does not reach that memory.
+pub unsafe trait Transport: Send + Sync + Debug {
     /// The function's name as a user opens it, such as `pci:0000:00:04.0`.
     fn name(&self) -> String;
 
@@ -60,7 +67,6 @@ pub trait Transport: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`DmaError::LockedMemory`], [`DmaError::TooManyMappings`] or [`DmaError::Map`].
-    #[expect(unsafe_code)] // the contract of mapping is the caller's
     unsafe fn map(&self, iova: Iova, address: NonNull<u8>, len: usize, direction: Direction) -> Result<(), DmaError>;
 
     /// Takes back exactly what was mapped.
@@ -91,6 +97,13 @@ pub trait Transport: Send + Sync + Debug {
     fn relax(&self) {
         std::hint::spin_loop();
     }
+
+    /// Takes the function's right to reach memory away (bus mastering), for one that neither stops nor
+    /// resets.
+    ///
+    /// # Errors
+    /// When the device or its transport is gone.
+    fn cut_off(&self) -> Result<(), DmaError>;
 
     /// True once the kernel asks for the function back (it is being removed) or reports a fatal error
     /// of the bus.

@@ -71,7 +71,8 @@ impl RingBuilder {
 
     /// Most memory of each queue pair for data that the device cannot reach in place, in bytes, rounded
     /// down to pages. Default: 2 MiB. Transfers beyond it wait for each other; with 0, plain memory that
-    /// is neither registered nor from [`Ring::alloc`] is refused with `EFAULT`.
+    /// is neither registered nor from [`Ring::alloc`] is refused with `EFAULT`, and so is a vector of several
+    /// segments that are not whole blocks.
     #[must_use]
     pub fn bounce_limit(mut self, bytes: usize) -> Self {
         self.bounce_bytes = bytes;

@@ -195,7 +195,25 @@ impl Error {
 }
 
 impl From<Error> for io::Error {
+    /// The system's own answer stays what it is, so that `raw_os_error` finds it, as after the calls of the
+    /// io-uring crate.
     fn from(error: Error) -> Self {
+        if let Error::Os { reason, .. } = error {
+            return reason;
+        }
         Self::new(io::Error::from_raw_os_error(error.errno()).kind(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_the_system_keeps_its_number_and_others_keep_their_text() {
+        let busy = io::Error::from_raw_os_error(libc::EBUSY);
+        let error = io::Error::from(Error::Os { call: "register_buffers", reason: busy });
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+        assert!(io::Error::from(Error::Forked).to_string().contains("fork"));
     }
 }

@@ -244,7 +244,11 @@ impl Inner {
         // SAFETY: the caller's promise.
         unsafe { self.ring.submission().push(entry) }.map_err(io::Error::other)?;
         loop {
-            self.ring.submit_and_wait(1)?;
+            match self.ring.submit_and_wait(1) {
+                // A signal. To leave now would leave the buffer to an operation in flight.
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                result => drop(result?),
+            }
             if let Some(completion) = self.ring.completion().next() {
                 let result = completion.result();
                 return u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));

@@ -15,6 +15,7 @@ use dmaring_dma::sysfs::Sysfs;
 use io_uring::types;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use crate::abi::op::IORING_SQ_CQ_OVERFLOW;
 use crate::abi::params::Params;
 use crate::abi::rings::{RingMemory, RingView};
 use crate::builder::RingBuilder;
@@ -190,7 +191,8 @@ impl Ring {
     #[inline]
     pub(crate) fn completions_taken(&self) {
         if let Inner::Device(device) = &self.inner {
-            device.notifier.update(|| self.view.cq_tail() != self.view.cq_head());
+            let overflow = || self.view.sq_flags() & IORING_SQ_CQ_OVERFLOW != 0;
+            device.notifier.update(|| self.view.cq_tail() != self.view.cq_head() || overflow());
         }
     }
 

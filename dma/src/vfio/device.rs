@@ -165,7 +165,9 @@ fn watch_removal(device: &File) -> Option<EventFd> {
     (connected > 0).then_some(event)
 }
 
-impl Transport for VfioDevice {
+// SAFETY: doorbells lie in mappings that go with `self` (`MmioWindow`); the IOMMU keeps the function from what
+// is not mapped.
+unsafe impl Transport for VfioDevice {
     fn name(&self) -> String {
         format!("pci:{}", self.address)
     }
@@ -236,6 +238,10 @@ impl Transport for VfioDevice {
         unsafe { ioctl::device_reset(self.device.as_raw_fd()) }
             .map_err(|e| DmaError::Vfio { call: "VFIO_DEVICE_RESET", reason: e.into() })?;
         self.set_command(MEMORY_SPACE | BUS_MASTER | INTX_DISABLE, 0)
+    }
+
+    fn cut_off(&self) -> Result<(), DmaError> {
+        self.set_command(0, BUS_MASTER)
     }
 
     fn removal_requested(&self) -> bool {

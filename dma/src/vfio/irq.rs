@@ -66,8 +66,16 @@ fn set_argument(data: u32, index: u32, start: u32, fds: impl ExactSizeIterator<I
 fn set(device: &File, argument: &[u32]) -> io::Result<()> {
     // SAFETY: the argument has the length its first word says and outlives the call; the descriptors in
     // it are borrowed for the call, the kernel takes its own references.
-    unsafe { ioctl::device_set_irqs(device.as_raw_fd(), argument.as_ptr().cast()) }?;
-    Ok(())
+    let answer = unsafe { ioctl::device_set_irqs(device.as_raw_fd(), argument.as_ptr().cast()) }?;
+    all_or_none(answer)
+}
+
+/// A number is what the kernel could have given (`vfio_msi_enable`); it has given nothing then.
+fn all_or_none(answer: i32) -> io::Result<()> {
+    match answer {
+        0 => Ok(()),
+        some => Err(io::Error::other(format!("the kernel has only {some} interrupt vectors left for the device"))),
+    }
 }
 
 impl Msix {
@@ -104,6 +112,12 @@ impl Msix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_vectors_than_asked_for_are_none() {
+        assert!(all_or_none(0).is_ok());
+        assert!(all_or_none(3).unwrap_err().to_string().contains("only 3"));
+    }
 
     #[test]
     fn the_argument_has_its_exact_size_and_silent_vectors_are_minus_one() {

@@ -240,6 +240,16 @@ impl RingView {
         Some(SqeSlot(unsafe { self.sqes.add(index as usize) }))
     }
 
+    /// Makes position `at` of the index array name entry `index`.
+    #[cfg(test)]
+    pub(crate) fn set_array(&self, at: u32, index: u32) {
+        let array = self.array.expect("a ring with an index array");
+        // SAFETY: masked into the index array.
+        let word = unsafe { array.add((at & self.sq_mask) as usize) };
+        // SAFETY: inside the ring memory, which whoever holds the view keeps alive.
+        unsafe { word.as_ref() }.store(index, Ordering::Relaxed);
+    }
+
     /// Engine: the entry at position `head` of a ring without an index array.
     #[inline]
     pub(crate) fn direct_slot(&self, head: u32) -> SqeSlot {

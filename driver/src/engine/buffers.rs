@@ -38,10 +38,12 @@ impl Buffers {
             let range = Range { address: iovec.iov_base as u64, len: iovec.iov_len as u64 };
             match (range.address, range.len) {
                 (0, 0) => Ok(range),
-                // `io_buffer_validate`.
-                (0, _) | (_, 0) => Err(libc::EFAULT),
+                // `io_buffer_validate`. Nothing of a program is in page 0: pinning it would fail.
+                (0..PAGE, _) | (_, 0) => Err(libc::EFAULT),
                 _ if range.len > MOST_BYTES => Err(libc::EFAULT),
-                _ if range.address.checked_add(range.len + PAGE - 1).is_none() => Err(libc::EOVERFLOW),
+                _ if range.address.checked_add(range.len.next_multiple_of(PAGE)).is_none() => Err(libc::EOVERFLOW),
+                // Its last page ends where the address space does.
+                _ if range.address.checked_add(range.len + PAGE).is_none() => Err(libc::EFAULT),
                 _ => Ok(range),
             }
         };
@@ -109,7 +111,9 @@ mod tests {
         assert_eq!(Buffers::check(&[iovec(0, 1)]).unwrap_err(), libc::EFAULT);
         assert_eq!(Buffers::check(&[iovec(4096, 0)]).unwrap_err(), libc::EFAULT);
         assert_eq!(Buffers::check(&[iovec(4096, (1 << 30) + 1)]).unwrap_err(), libc::EFAULT);
+        assert_eq!(Buffers::check(&[iovec(4095, 512)]).unwrap_err(), libc::EFAULT);
         assert_eq!(Buffers::check(&[iovec(usize::MAX - 10, 8)]).unwrap_err(), libc::EOVERFLOW);
+        assert_eq!(Buffers::check(&[iovec(usize::MAX - 4096, 8)]).unwrap_err(), libc::EFAULT);
         assert!(Buffers::check(&[iovec(4096, 1 << 30), iovec(0, 0)]).is_ok());
     }
 

@@ -111,6 +111,12 @@ impl Completions {
         self.tail.wrapping_sub(self.rings.cq_head())
     }
 
+    /// Whether the program has something to take, in the ring or behind it.
+    #[inline]
+    pub(crate) fn has_any(&self) -> bool {
+        self.ready() != 0 || !self.backlog.is_empty()
+    }
+
     /// Completions behind the ring.
     #[cfg(test)]
     fn backlog(&self) -> usize {
@@ -160,6 +166,7 @@ mod tests {
             cq.post(i, 0, 0);
         }
         memory.view().set_cq_head(2);
+        assert!(cq.ready() == 0 && cq.has_any(), "the backlog is to be taken as well");
         assert!(!cq.room().has_any(), "there is room in the ring, but the backlog is first");
         cq.flush();
         assert_eq!((cq.ready(), cq.backlog()), (1, 0));

@@ -153,11 +153,15 @@ fn prepare_command(sqe: &Sqe) -> Result<Prepared, Refusal> {
     Ok(Prepared::Discard)
 }
 
-/// `blkdev_uring_cmd` and `blkdev_cmd_discard` (block/ioctl.c): the range of a discard.
-pub(crate) fn check_discard(sqe: &Sqe, namespace: &Namespace) -> Result<(u64, u64), Refusal> {
+/// `blkdev_uring_cmd` and `blkdev_cmd_discard` (block/ioctl.c): the range of a discard, on a device that
+/// `can` discard.
+pub(crate) fn check_discard(sqe: &Sqe, namespace: &Namespace, can: bool) -> Result<(u64, u64), Refusal> {
     let unused = sqe.ioprio != 0 || sqe.len != 0 || sqe.file_index != 0;
     if unused || sqe.off as u32 != BLOCK_URING_CMD_DISCARD {
         return Err(issue(libc::EINVAL));
+    }
+    if !can {
+        return Err(issue(libc::EOPNOTSUPP));
     }
     if namespace.read_only {
         return Err(issue(libc::EPERM));
@@ -262,6 +266,20 @@ mod tests {
         assert_eq!(check_rw_flags(RWF_HIPRI, false), Err(issue(libc::EINVAL)));
         assert_eq!(check_rw_flags(0x40, false), Err(issue(libc::EOPNOTSUPP)));
         assert_eq!(check_rw_flags(1 << 31, false), Err(issue(libc::EOPNOTSUPP)));
+    }
+
+    #[test]
+    fn discards_are_checked_in_the_kernels_order() {
+        let good = Sqe { off: BLOCK_URING_CMD_DISCARD.into(), addr: 512, addr3: 1024, ..sqe(46) };
+        assert_eq!(check_discard(&good, &NS, true), Ok((512, 1024)));
+        let other = Sqe { off: 1, ..good };
+        assert_eq!(check_discard(&other, &NS, false), Err(issue(libc::EINVAL)), "no such command");
+        let beyond = Sqe { addr: NS.size_bytes(), ..good };
+        assert_eq!(check_discard(&beyond, &NS, true), Err(issue(libc::EINVAL)));
+        let read_only = Namespace { read_only: true, ..NS };
+        assert_eq!(check_discard(&beyond, &read_only, true), Err(issue(libc::EPERM)));
+        assert_eq!(check_discard(&beyond, &read_only, false), Err(issue(libc::EOPNOTSUPP)));
+        assert_eq!(check_discard(&Sqe { addr3: u64::MAX & !511, ..good }, &NS, true), Err(issue(libc::EINVAL)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::nvme::IoQueue;
 impl Engine {
     /// A buffer of the pool, which grows when it must.
     pub(crate) fn alloc(&mut self, len: usize) -> Result<DmaBuf, Error> {
+        self.check_ours()?;
         if !self.is_busy() {
             self.pool.reclaim();
         }
@@ -54,6 +55,7 @@ impl Engine {
     /// # Safety
     /// The memory stays mapped in this process until it is unregistered or the ring is dropped.
     pub(crate) unsafe fn register_buffers(&mut self, iovecs: &[libc::iovec]) -> Result<(), Error> {
+        self.check_ours()?;
         let refuse = |errno| Error::Os { call: "register_buffers", reason: std::io::Error::from_raw_os_error(errno) };
         if !self.buffers.is_empty() {
             return Err(refuse(libc::EBUSY));
@@ -74,6 +76,7 @@ impl Engine {
 
     /// Takes the registered buffers away, once nothing is in flight.
     pub(crate) fn unregister_buffers(&mut self) -> Result<(), Error> {
+        self.check_ours()?;
         if self.buffers.is_empty() {
             let reason = std::io::Error::from_raw_os_error(libc::ENXIO);
             return Err(Error::Os { call: "unregister_buffers", reason });

@@ -9,6 +9,8 @@ pub(crate) mod completions;
 pub(crate) mod decode;
 pub(crate) mod files;
 mod memory;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::sync::Arc;
@@ -113,9 +115,7 @@ impl Engine {
     /// Consumes up to `most` entries. Answers how many, a refused one that ended the batch included.
     #[inline]
     pub(crate) fn submit(&mut self, most: u32) -> Result<u32, Error> {
-        if !self.is_ours() {
-            return Err(Error::Forked);
-        }
+        self.check_ours()?;
         let start = self.sq_head;
         // A tail that a hostile program moved means no more than a full ring.
         let new = self.rings.sq_tail().wrapping_sub(start).min(self.rings.sq_entries()).min(most);
@@ -127,15 +127,16 @@ impl Engine {
         {
             head = queue.submit_line(&self.rings, head, end);
         }
+        let mut dropped = 0;
         if head != end {
-            head = self.submit_general(head, end);
+            (head, dropped) = self.submit_general(head, end);
         }
         if head != start {
             self.sq_head = head;
             self.rings.set_sq_head(head);
             self.publish();
         }
-        Ok(head.wrapping_sub(start))
+        Ok(head.wrapping_sub(start) - dropped)
     }
 
     /// Rings the doorbells of a batch and tells the program what there is to wait for.
@@ -146,19 +147,21 @@ impl Engine {
             queue.publish();
             busy |= queue.is_busy();
         }
+        self.notifier.keep_ticking(busy);
         self.cq.set_flags(busy);
-        self.notifier.update(|| self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.has_any());
     }
 
+    /// Answers where it stopped, and how many of the entries were dropped.
     #[inline(never)]
-    fn submit_general(&mut self, mut head: u32, end: u32) -> u32 {
+    fn submit_general(&mut self, mut head: u32, end: u32) -> (u32, u32) {
         while head != end {
             let slot = self.rings.slot(head);
             head = head.wrapping_add(1);
             let Some(slot) = slot else {
-                // As the kernel: dropped, counted, and the batch ends.
+                // As the kernel: dropped, counted as that and not as submitted, and the batch ends.
                 self.rings.set_sq_dropped(self.rings.sq_dropped().wrapping_add(1));
-                return head;
+                return (head, 1);
             };
             let sqe = slot.copy();
             match self.take(&sqe) {
@@ -167,7 +170,7 @@ impl Engine {
                 Err(Refusal { errno, ends_batch }) => {
                     self.cq.post(sqe.user_data, -errno, 0);
                     if ends_batch {
-                        return head;
+                        return (head, 0);
                     }
                 }
             }
@@ -179,7 +182,7 @@ impl Engine {
                 head = queue.submit_line(&self.rings, head, end);
             }
         }
-        head
+        (head, 0)
     }
 
     /// One entry, by the general path.
@@ -263,10 +266,7 @@ impl Engine {
 
     fn discard(&mut self, sqe: &Sqe, target: usize) -> Result<Outcome, Refusal> {
         let Target { namespace, owner, .. } = self.files.target(target);
-        let range = check_discard(sqe, namespace)?;
-        if !owner.info().identify.has_dataset_management() {
-            return Err(issue(libc::EOPNOTSUPP));
-        }
+        let range = check_discard(sqe, namespace, owner.info().identify.has_dataset_management())?;
         let queue = self.queue_of(target)?;
         let namespace = &self.files.target(target).namespace;
         self.queues[queue].discard(sqe.user_data, range, namespace, &self.user);
@@ -293,11 +293,11 @@ impl Engine {
         let queue = self.queue_of(target)?;
         self.make_hot(sqe, target, queue);
         let queue = &mut self.queues[queue];
-        if !queue.can_bounce() && !queue.reaches(&self.segments) {
+        let namespace = &self.files.target(target).namespace;
+        if !queue.accepts(&mut self.segments, namespace) {
             return Err(issue(libc::EFAULT));
         }
         let transfer = Transfer { user_data: sqe.user_data, write, fua, offset, len };
-        let namespace = &self.files.target(target).namespace;
         queue.transfer(&transfer, namespace, &mut self.segments, &self.user);
         Ok(Outcome::Issued)
     }
@@ -335,18 +335,6 @@ impl Engine {
         let index = self.queues.len() - 1;
         self.files.set_queue(&owner, index);
         Ok(index)
-    }
-
-    /// Watches the event of a queue pair wherever something waits for it.
-    fn watch(&self, queue: &IoQueue) -> Result<(), Error> {
-        let Some(event) = queue.event() else { return Ok(()) };
-        if self.notifier.is_armed() {
-            self.notifier.watch(event)?;
-        }
-        if self.mode == CompletionMode::Interrupt {
-            self.sleeper.watch(event)?;
-        }
-        Ok(())
     }
 
     /// Adds a namespace as the next fixed file. Answers the file's index.
@@ -391,23 +379,15 @@ impl Engine {
         if self.files().clear_fixed() { Ok(()) } else { Err(libc::ENXIO) }
     }
 
-    /// From now on interrupts raise the events that the ring's descriptor watches.
-    pub(crate) fn arm(&mut self) {
-        self.notifier.arm();
-        for queue in &mut self.queues {
-            let armed = queue.arm().and_then(|()| queue.event().map_or(Ok(()), |e| self.notifier.watch(e)));
-            if let Err(error) = armed {
-                tracing::warn!(%error, "no interrupts: the ring's descriptor stays readable");
-                self.notifier.stick();
-            }
-        }
-        self.notifier.update(|| self.cq.ready() != 0);
-    }
-
     /// Whether this is the process that made the ring.
     #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::current()
+    }
+
+    #[inline]
+    pub(super) fn check_ours(&self) -> Result<(), Error> {
+        if self.is_ours() { Ok(()) } else { Err(Error::Forked) }
     }
 
     pub(crate) fn queues(&self) -> &[IoQueue] {

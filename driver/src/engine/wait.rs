@@ -21,8 +21,10 @@ impl Engine {
     /// Takes what the devices have completed and issues what waits.
     #[inline]
     pub(crate) fn progress(&mut self) {
+        let mut ticked = false;
         if self.notifier.is_armed() {
             self.clear_events();
+            ticked = self.notifier.has_ticked();
         }
         self.cq.flush();
         let mut taken = 0;
@@ -35,16 +37,19 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
-        self.cq.set_flags(busy);
         if taken == 0 {
             self.idle_polls += 1;
             if busy {
                 self.queues.iter().for_each(IoQueue::relax);
             }
-            if self.idle_polls.is_multiple_of(IDLE_LOOKS) && busy {
-                self.look();
-            }
+            ticked |= self.idle_polls.is_multiple_of(IDLE_LOOKS);
         }
+        if ticked && busy {
+            self.look();
+            busy = self.is_busy();
+        }
+        self.notifier.keep_ticking(busy);
+        self.cq.set_flags(busy);
     }
 
     /// Consumes entries, then waits until at least `want` completions are in the ring (no more than it
@@ -62,8 +67,8 @@ impl Engine {
             }
             self.progress();
         }
-        // What was awaited may be left in the ring; the events that announced it are forgotten.
-        self.notifier.update(|| self.cq.ready() != 0);
+        // The events are forgotten; the completions that they announced may be left in the ring.
+        self.notifier.update(|| self.cq.has_any());
         Ok(submitted)
     }
 
@@ -73,8 +78,38 @@ impl Engine {
         if self.sleeper.sleep(TICK)? {
             self.interrupts += 1;
         }
-        // Also when it answers: a device that is busy can be wanted back.
+        // Also when another device has raised it: one that is silent is found all the same.
         self.look();
+        Ok(())
+    }
+
+    /// From now on interrupts raise the events that the ring's descriptor watches.
+    pub(crate) fn arm(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
+        self.notifier.arm();
+        for queue in &mut self.queues {
+            let armed = queue.arm().and_then(|()| queue.event().map_or(Ok(()), |e| self.notifier.watch(e)));
+            if let Err(error) = armed {
+                tracing::warn!(%error, "no interrupts: the ring's descriptor stays readable");
+                self.notifier.stick();
+            }
+        }
+        // What was completed before raised nothing.
+        self.progress();
+        self.notifier.update(|| self.cq.has_any());
+    }
+
+    /// Watches the event of a queue pair wherever something waits for it.
+    pub(super) fn watch(&self, queue: &IoQueue) -> Result<(), Error> {
+        let Some(event) = queue.event() else { return Ok(()) };
+        if self.notifier.is_armed() {
+            self.notifier.watch(event)?;
+        }
+        if self.mode == CompletionMode::Interrupt {
+            self.sleeper.watch(event)?;
+        }
         Ok(())
     }
 
@@ -94,7 +129,7 @@ impl Engine {
         while self.is_busy() {
             self.progress();
         }
-        self.notifier.update(|| self.cq.ready() != 0);
+        self.notifier.update(|| self.cq.has_any());
     }
 
     pub(crate) fn is_busy(&self) -> bool {

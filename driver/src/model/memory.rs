@@ -19,6 +19,8 @@ struct Window {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     windows: BTreeMap<u64, Window>,
+    /// Bus mastering is off: nothing is reached.
+    pub(super) cut_off: bool,
 }
 
 // SAFETY: the pointers are to memory that `Transport::map` promised to keep until `unmap`; accesses are
@@ -81,6 +83,9 @@ impl Memory {
 
     /// As much of a range as one window holds.
     fn slice(&self, iova: u64, len: usize, write: bool) -> Result<VolatileSlice<'_>, DmaFault> {
+        if self.cut_off {
+            return Err(DmaFault);
+        }
         let (start, window) = self.windows.range(..=iova).next_back().ok_or(DmaFault)?;
         let into = usize::try_from(iova - start).map_err(|_| DmaFault)?;
         if into >= window.len || (write && !window.writable) {

@@ -32,6 +32,7 @@ struct Shared {
     controller: Mutex<Controller>,
     doorbells: Doorbells,
     stepped: bool,
+    removal: AtomicBool,
 }
 
 struct Thread {
@@ -76,7 +77,8 @@ impl Model {
     fn shared(name: &str, config: ModelConfig, stepped: bool) -> Arc<Shared> {
         let controller = Controller::new(config);
         let doorbells = controller.doorbells.clone();
-        Arc::new(Shared { name: name.to_owned(), controller: Mutex::new(controller), doorbells, stepped })
+        let removal = AtomicBool::new(false);
+        Arc::new(Shared { name: name.to_owned(), controller: Mutex::new(controller), doorbells, stepped, removal })
     }
 
     /// Carries out everything that is waiting. Answers how many commands that were.
@@ -87,6 +89,11 @@ impl Model {
     /// Adds a rule of what goes wrong.
     pub fn fault(&self, fault: Fault) {
         self.shared.lock().faults.push(fault);
+    }
+
+    /// Asks the driver for the function back, as the kernel does before it removes one.
+    pub fn request_removal(&self) {
+        self.shared.removal.store(true, Ordering::Relaxed);
     }
 
     /// Commands carried out since the model was made.
@@ -117,7 +124,9 @@ impl fmt::Debug for Model {
     }
 }
 
-impl Transport for Model {
+// SAFETY: doorbells are words of `Doorbells`, which `shared` keeps; every access to memory is checked against
+// what is mapped, under the lock that `unmap` takes.
+unsafe impl Transport for Model {
     fn name(&self) -> String {
         self.shared.name.clone()
     }
@@ -205,8 +214,13 @@ impl Transport for Model {
         Ok(())
     }
 
+    fn cut_off(&self) -> Result<(), DmaError> {
+        self.shared.lock().memory.cut_off = true;
+        Ok(())
+    }
+
     fn removal_requested(&self) -> bool {
-        false
+        self.shared.removal.load(Ordering::Relaxed)
     }
 
     fn relax(&self) {

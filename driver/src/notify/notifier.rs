@@ -3,17 +3,25 @@
 //! ```text
 //!   epoll <- event of each queue pair   raised by the device's interrupt
 //!         <- ready                      raised by us: completions are in the ring already
+//!         <- timer                      a second has passed with commands in flight: somebody has to look
+//!                                       after a device that answers nothing
 //! ```
 //! Nothing is raised before the program asks for the descriptor ([`Notifier::arm`]).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
+use dmaring_dma::fork;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::error::Error;
+
+/// So often somebody looks after devices that have commands in flight.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The flags are the ring's own, changed by the thread that has the ring: Relaxed orders nothing and
 /// need not.
@@ -21,10 +29,16 @@ use crate::error::Error;
 pub(crate) struct Notifier {
     epoll: Epoll,
     ready: EventFd,
+    timer: TimerFd,
+    made: Instant,
+    /// When the timer expires, in milliseconds after `made`; 0 when it is not set.
+    due_ms: AtomicU64,
     armed: AtomicBool,
     raised: AtomicBool,
     /// An event cannot be had: the descriptor stays readable, and the program polls.
     stuck: AtomicBool,
+    /// The process that made it: its descriptors are shared with children of `fork`.
+    generation: u32,
 }
 
 fn failed(call: &'static str) -> impl Fn(nix::Error) -> Error {
@@ -38,11 +52,17 @@ impl Notifier {
         let this = Self {
             epoll,
             ready,
+            timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
+                .map_err(failed("timerfd_create"))?,
+            made: Instant::now(),
+            due_ms: AtomicU64::new(0),
             armed: AtomicBool::new(false),
             raised: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            generation: fork::generation(),
         };
         this.watch(this.ready.as_fd())?;
+        this.watch(this.timer.as_fd())?;
         Ok(this)
     }
 
@@ -75,7 +95,8 @@ impl Notifier {
 
     #[cold]
     fn set(&self, ready: bool) {
-        if self.stuck.load(Relaxed) {
+        // A child would take its parent's event away, or raise it.
+        if self.stuck.load(Relaxed) || self.generation != fork::current() {
             return;
         }
         self.raised.store(ready, Relaxed);
@@ -84,6 +105,47 @@ impl Notifier {
         if let Err(error) = result {
             tracing::error!(%error, "the ring's ready event");
         }
+    }
+
+    /// While commands are in flight the descriptor raises within [`TICK`], whatever the device does. Costs
+    /// nothing unless armed, and a system call once a tick.
+    #[inline]
+    pub(crate) fn keep_ticking(&self, busy: bool) {
+        if busy && self.armed.load(Relaxed) && self.due_ms.load(Relaxed) == 0 {
+            self.tick();
+        }
+    }
+
+    #[cold]
+    fn tick(&self) {
+        if self.generation != fork::current() {
+            return;
+        }
+        self.due_ms.store(self.elapsed_ms() + TICK.as_millis() as u64, Relaxed);
+        if let Err(error) = self.timer.set(Expiration::OneShot(TICK.into()), TimerSetTimeFlags::empty()) {
+            tracing::error!(%error, "the ring's timer");
+        }
+    }
+
+    /// Whether the timer has expired since it was last asked. Only for a notifier that is armed.
+    #[inline]
+    pub(crate) fn has_ticked(&self) -> bool {
+        let due = self.due_ms.load(Relaxed);
+        due != 0 && self.elapsed_ms() >= due && self.forget_tick()
+    }
+
+    #[cold]
+    fn forget_tick(&self) -> bool {
+        // Setting it anew would do as well; unset takes it off the descriptor until commands are in flight.
+        if let Err(error) = self.timer.unset() {
+            tracing::error!(%error, "the ring's timer");
+        }
+        self.due_ms.store(0, Relaxed);
+        true
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.made.elapsed().as_millis() as u64
     }
 
     /// From now on always readable: no event announces completions.
@@ -96,5 +158,63 @@ impl Notifier {
 impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    fn readable(notifier: &Notifier) -> bool {
+        poll(&mut [PollFd::new(notifier.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() > 0
+    }
+
+    #[test]
+    fn it_is_readable_while_completions_are_ready_once_it_is_armed() {
+        let notifier = Notifier::new().unwrap();
+        notifier.update(|| true);
+        assert!(!readable(&notifier));
+        notifier.arm();
+        notifier.update(|| true);
+        assert!(readable(&notifier));
+        notifier.update(|| false);
+        assert!(!readable(&notifier));
+        notifier.stick();
+        notifier.update(|| false);
+        assert!(readable(&notifier));
+    }
+
+    #[test]
+    fn it_raises_within_a_tick_while_commands_are_in_flight() {
+        let notifier = Notifier::new().unwrap();
+        notifier.keep_ticking(true);
+        assert!(!notifier.has_ticked(), "not armed");
+        notifier.arm();
+        notifier.keep_ticking(true);
+        notifier.keep_ticking(true);
+        assert!(!readable(&notifier) && !notifier.has_ticked());
+        poll(&mut [PollFd::new(notifier.as_fd(), PollFlags::POLLIN)], 2000u16).unwrap();
+        assert!(notifier.has_ticked());
+        assert!(!readable(&notifier) && !notifier.has_ticked());
+    }
+
+    #[test]
+    #[expect(unsafe_code)] // forks
+    fn a_child_leaves_its_parents_event_alone() {
+        let notifier = Notifier::new().unwrap();
+        notifier.arm();
+        // SAFETY: the child makes no more than a system call and leaves by _exit.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            notifier.update(|| true);
+            // SAFETY: ends the child at once, running no destructors.
+            unsafe { libc::_exit(0) };
+        }
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert!(!readable(&notifier));
     }
 }

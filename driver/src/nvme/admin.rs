@@ -96,7 +96,8 @@ impl AdminQueue {
         if csts.is_gone() || self.transport.removal_requested() {
             return Err(Error::Gone { device: device() });
         }
-        if csts.cfs() {
+        // Not ready: it has been stopped meanwhile, and answers nothing any more.
+        if csts.cfs() || !csts.rdy() {
             return Err(Error::Fatal { device: device() });
         }
         if Instant::now() > deadline {

@@ -80,8 +80,7 @@ impl Controller {
         transport.write32(AQA, AdminQueue::attributes());
         write64(&*transport, ASQ, admin.sq_iova());
         write64(&*transport, ACQ, admin.cq_iova());
-        enable(&*transport, cap)?;
-        let described = describe(&*transport, &mut admin, cap);
+        let described = enable(&*transport, cap).and_then(|()| describe(&*transport, &mut admin, cap));
         match described {
             Ok(info) => Ok(Self { transport, space, admin: Mutex::new(admin), info }),
             Err(error) => {
@@ -147,7 +146,9 @@ impl Controller {
         if cc.en() {
             cc.set_shn(1);
             self.transport.write32(CC, cc.0);
-            wait(&*self.transport, limit, "shutdown to complete", |csts| csts.shst() == 2)?;
+            let shut = wait(&*self.transport, limit, "shutdown to complete", |csts| csts.shst() == 2);
+            // Disabled in any case: the memory of the admin queue goes next.
+            return self.disable().and(shut);
         }
         self.disable()
     }

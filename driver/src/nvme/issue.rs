@@ -4,7 +4,7 @@ use super::bounce::BouncePages;
 use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, PrpSlot};
 use super::queue::{IoQueue, Sink};
-use super::request::{Kind, Segment, Transfer};
+use super::request::{Kind, Segment, Transfer, in_place};
 use crate::spec::command::{Command, FUA, deallocate_range, nvm};
 use crate::spec::completion::Completion;
 use crate::spec::status::Status;
@@ -41,11 +41,7 @@ impl IoQueue {
         segments: &mut Vec<Segment>,
         user: &UserMemory,
     ) {
-        for segment in segments.iter_mut() {
-            if segment.delta.is_none() {
-                segment.delta = self.delta(segment.address, segment.len);
-            }
-        }
+        self.locate(segments);
         let index = self.requests.take();
         let request = &mut self.requests[index];
         std::mem::swap(&mut request.segments, segments);
@@ -53,14 +49,21 @@ impl IoQueue {
         self.start(index, user);
     }
 
-    /// Whether a transfer that must be bounced has somewhere to go.
-    pub(crate) fn can_bounce(&self) -> bool {
-        self.bounce.pages() > 0
+    /// Whether a transfer on `segments` can be made: in place, or because there is memory to bounce it
+    /// through. One that cannot would wait for ever.
+    pub(crate) fn accepts(&self, segments: &mut [Segment], namespace: &Namespace) -> bool {
+        if self.bounce.pages() > 0 {
+            return true;
+        }
+        self.locate(segments);
+        in_place(segments, namespace)
     }
 
-    /// Whether the device reaches every one of `segments`.
-    pub(crate) fn reaches(&self, segments: &[Segment]) -> bool {
-        segments.iter().all(|s| s.delta.is_some() || s.len == 0 || self.delta(s.address, s.len).is_some())
+    /// Finds out where the device sees `segments`.
+    fn locate(&self, segments: &mut [Segment]) {
+        for segment in segments.iter_mut().filter(|s| s.delta.is_none()) {
+            segment.delta = self.delta(segment.address, segment.len);
+        }
     }
 
     /// Takes up a flush of `namespace`.

@@ -100,7 +100,7 @@ impl IoQueue {
                 | (into >= buffer_len)
                 | (len > buffer_len.wrapping_sub(into))
                 | (address & 3 != 0)
-                | (from_page + len > MOST_BYTES)
+                | (from_page.wrapping_add(len) > MOST_BYTES)
                 | (sqe.word::<7>() != 0)
             {
                 break;

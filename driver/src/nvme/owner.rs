@@ -76,11 +76,13 @@ impl Owner {
     }
 
     pub(crate) fn namespaces(&self) -> Result<Vec<Found>, Error> {
+        self.check_ours()?;
         self.controller.namespaces()
     }
 
     /// Makes a queue pair of `entries` (a power of two, cut to what the controller takes).
     pub(super) fn create_queue(&self, entries: u32) -> Result<QueueGrant, Error> {
+        self.check_ours()?;
         let qid = self.take_qid()?;
         self.create_with(qid, entries).inspect_err(|_| self.return_qid(qid))
     }
@@ -99,12 +101,26 @@ impl Owner {
         let sq = SqRing::new(space, entries, doorbell(sq_tail_doorbell(qid, dstrd))?)?;
         // Vector 0 is the admin queue's; a queue beyond the last vector has none and is polled.
         let vector = Some(qid).filter(|qid| *qid < info.vectors && self.no_interrupts.is_none());
-        self.controller.admin(Command::create_io_cq(qid, cq.entries() as u16, cq.iova(), vector))?;
-        if let Err(error) = self.controller.admin(Command::create_io_sq(qid, sq.entries() as u16, sq.iova(), qid)) {
-            self.controller.admin(Command::delete_io_cq(qid))?;
-            return Err(error);
+        self.admin_or_stop(Command::create_io_cq(qid, cq.entries() as u16, cq.iova(), vector))?;
+        let made = self.admin_or_stop(Command::create_io_sq(qid, sq.entries() as u16, sq.iova(), qid));
+        if made.is_err() && self.health() == Health::Good {
+            // Before its memory goes.
+            let deleted = self.controller.admin(Command::delete_io_cq(qid));
+            let _ = deleted.inspect_err(|_| self.stop());
         }
-        Ok(QueueGrant { qid, sq, cq, vector })
+        made.map(|()| QueueGrant { qid, sq, cq, vector })
+    }
+
+    /// A command that gives the controller memory. One that is refused has given it nothing; one that is
+    /// not answered may still be carried out, when the memory is somebody else's: the controller is
+    /// stopped.
+    fn admin_or_stop(&self, command: Command) -> Result<(), Error> {
+        let answer = self.controller.admin(command);
+        answer.map(drop).inspect_err(|error| {
+            if !matches!(error, Error::Admin { .. }) {
+                self.stop();
+            }
+        })
     }
 
     /// First step of taking a queue pair down: the device stops reading submissions. Commands in flight
@@ -160,8 +176,8 @@ impl Owner {
                 tracing::error!(device = self.name(), "the device is gone");
                 self.health.store(Health::Gone as u8, Ordering::Release);
             } else if self.controller.transport().removal_requested() {
-                tracing::error!(device = self.name(), "the device is being removed");
-                // It is still there, and may write memory until it is stopped.
+                tracing::error!(device = self.name(), "the device is wanted back");
+                // It still works, and could still write the memory of what is about to be failed.
                 self.stop();
                 self.health.store(Health::Gone as u8, Ordering::Release);
             } else if csts.cfs() || !csts.rdy() {
@@ -173,7 +189,7 @@ impl Owner {
     }
 
     /// Stops the controller: nothing in flight will write memory any more. If it cannot be disabled it
-    /// is reset.
+    /// is reset, and if that fails it is cut off from memory.
     pub(crate) fn stop(&self) {
         let stopped = self.controller.disable().or_else(|error| {
             tracing::warn!(%error, "resetting the function instead");
@@ -182,7 +198,10 @@ impl Owner {
         let health = match stopped {
             Err(Error::Gone { .. }) => Health::Gone,
             Err(error) => {
-                tracing::error!(%error, device = self.name(), "the controller cannot be stopped");
+                tracing::error!(%error, device = self.name(), "the controller cannot be stopped: cutting it off from memory");
+                if let Err(error) = self.controller.transport().cut_off() {
+                    tracing::error!(%error, device = self.name(), "the device cannot be cut off from memory");
+                }
                 Health::Gone
             }
             Ok(()) => Health::Stopped,
@@ -193,6 +212,10 @@ impl Owner {
     /// Whether this is the process that opened the controller.
     pub(crate) fn is_ours(&self) -> bool {
         self.generation == fork::current()
+    }
+
+    fn check_ours(&self) -> Result<(), Error> {
+        if self.is_ours() { Ok(()) } else { Err(Error::Forked) }
     }
 
     fn take_qid(&self) -> Result<u16, Error> {

@@ -64,6 +64,20 @@ struct Reach {
     delta: u64,
 }
 
+impl Reach {
+    fn of(mapping: &Mapping) -> Self {
+        let start = mapping.address();
+        Self { start, end: start + mapping.len() as u64, delta: mapping.delta() }
+    }
+
+    /// The delta of a range that lies inside one of `reaches`, which do not overlap and are in order.
+    fn find(reaches: &[Self], address: u64, len: u64) -> Option<u64> {
+        let before = reaches.partition_point(|r| r.start <= address);
+        let reach = reaches.get(before.checked_sub(1)?)?;
+        (address.checked_add(len)? <= reach.end).then_some(reach.delta)
+    }
+}
+
 /// Where completions go.
 pub(crate) use crate::engine::completions::Completions as Sink;
 
@@ -84,7 +98,9 @@ pub(crate) struct IoQueue {
     pub(super) stats: QueueStats,
     /// Commands and completion batches when the queue was last seen to move, and when that was.
     moved: (u64, u64, Instant),
-    reach: Vec<Reach>,
+    /// Registered memory may be the pool's as well, so each has its own list.
+    pool_reach: Vec<Reach>,
+    fixed_reach: Vec<Reach>,
     event: Option<EventFd>,
     // From here on in drop order, after `Drop::drop` has deleted both queues on the device.
     pub(super) grant: QueueGrant,
@@ -117,7 +133,8 @@ impl IoQueue {
             max_transfer,
             stats: QueueStats::default(),
             moved: (0, 0, Instant::now()),
-            reach: Vec::new(),
+            pool_reach: Vec::new(),
+            fixed_reach: Vec::new(),
             event,
             grant,
             lists,
@@ -196,7 +213,8 @@ impl IoQueue {
     /// Makes a region of the ring's pool reachable.
     pub(crate) fn add_pool_region(&mut self, region: Arc<DmaRegion>) -> Result<(), Error> {
         let mapping = self.owner.space().map(region, dmaring_dma::Direction::Both)?;
-        self.add_reach(mapping.address(), mapping.len() as u64, mapping.delta());
+        let at = self.pool_reach.partition_point(|r| r.start < mapping.address());
+        self.pool_reach.insert(at, Reach::of(&mapping));
         self.pool_mappings.push(mapping);
         Ok(())
     }
@@ -206,28 +224,18 @@ impl IoQueue {
     /// Nothing may be in flight: a command could still move data of a buffer that goes.
     pub(crate) fn set_fixed(&mut self, buffers: Vec<FixedBuffer>, mappings: Vec<Mapping>) {
         debug_assert!(!self.is_busy(), "buffers change only when nothing is in flight");
-        self.reach.clear();
         self.fixed = buffers;
         // The straight line reads the last one for every index beyond the table.
         self.fixed.push(FixedBuffer::default());
+        // They are in order, and neighbours share one (`Buffers::map`).
+        self.fixed_reach = mappings.iter().map(Reach::of).collect();
         self.fixed_mappings = mappings;
-        let reachable = self.pool_mappings.iter().chain(&self.fixed_mappings);
-        let reachable: Vec<_> = reachable.map(|m| (m.address(), m.len() as u64, m.delta())).collect();
-        for (address, len, delta) in reachable {
-            self.add_reach(address, len, delta);
-        }
-    }
-
-    fn add_reach(&mut self, start: u64, len: u64, delta: u64) {
-        let at = self.reach.partition_point(|r| r.start < start);
-        self.reach.insert(at, Reach { start, end: start + len, delta });
     }
 
     /// What to add to the addresses of a range that the device reaches in place.
     pub(super) fn delta(&self, address: u64, len: u64) -> Option<u64> {
-        let before = self.reach.partition_point(|r| r.start <= address);
-        let reach = self.reach.get(before.checked_sub(1)?)?;
-        (address.checked_add(len)? <= reach.end).then_some(reach.delta)
+        let find = |reaches| Reach::find(reaches, address, len);
+        find(&self.pool_reach).or_else(|| find(&self.fixed_reach))
     }
 
     /// How long the device has left commands in flight without answering any. Asked now and then, not per
@@ -269,5 +277,23 @@ impl Drop for IoQueue {
         }
         self.owner.delete_sq(self.grant.qid);
         self.owner.delete_cq(self.grant.qid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_reached_inside_one_stretch_only() {
+        let reach = |start, end, delta| Reach { start, end, delta };
+        let reaches = [reach(0x1000, 0x3000, 7), reach(0x3000, 0x4000, 9)];
+        let find = |address, len| Reach::find(&reaches, address, len);
+        assert_eq!(find(0x1000, 0x2000), Some(7));
+        assert_eq!(find(0x3000, 0x1000), Some(9));
+        assert_eq!(find(0x2000, 0x1001), None, "across two stretches");
+        assert_eq!(find(0xfff, 1), None);
+        assert_eq!(find(0x3fff, u64::MAX), None);
+        assert_eq!(Reach::find(&[], 0x1000, 1), None);
     }
 }

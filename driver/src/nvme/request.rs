@@ -94,12 +94,7 @@ impl Request {
         self.kind = if transfer.write { Kind::Write { fua: transfer.fua } } else { Kind::Read };
         self.offset = transfer.offset;
         self.len = transfer.len;
-        let block_mask = (1u64 << namespace.block_shift) - 1;
-        let single = self.segments.len() == 1;
-        self.in_place = self
-            .segments
-            .iter()
-            .all(|s| s.delta.is_some() && s.address & 3 == 0 && (single || s.len & block_mask == 0));
+        self.in_place = in_place(&self.segments, namespace);
     }
 
     pub(super) fn flush(&mut self, user_data: u64, namespace: &Namespace) {
@@ -158,6 +153,15 @@ impl Request {
     }
 }
 
+/// Whether the device reaches every segment, and any of them can end a command. One without bytes does not
+/// count.
+pub(super) fn in_place(segments: &[Segment], namespace: &Namespace) -> bool {
+    let block_mask = u64::from(namespace.block_bytes()) - 1;
+    let with_bytes = || segments.iter().filter(|s| s.len != 0);
+    let single = with_bytes().nth(1).is_none();
+    with_bytes().all(|s| s.delta.is_some() && s.address & 3 == 0 && (single || s.len & block_mask == 0))
+}
+
 /// The requests of a queue pair, by index. Taken and given back without allocation once it has grown to
 /// what the program keeps in flight.
 #[derive(Debug)]
@@ -204,6 +208,19 @@ impl IndexMut<u32> for Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn segments_that_a_command_cannot_end_at_or_the_device_does_not_reach_are_not_in_place() {
+        let namespace = Namespace { nsid: 1, block_shift: 9, blocks: 100, read_only: false };
+        let near = |address, len| Segment { address, len, delta: Some(0) };
+        let far = |address, len| Segment { address, len, delta: None };
+        assert!(in_place(&[near(0x1004, 700)], &namespace), "the request is cut to whole blocks");
+        assert!(in_place(&[near(0x1000, 512), near(0x3000, 1024)], &namespace));
+        assert!(!in_place(&[near(0x1000, 256), near(0x3000, 256)], &namespace));
+        assert!(!in_place(&[near(0x1002, 512)], &namespace));
+        assert!(!in_place(&[near(0x1000, 512), far(0x3000, 512)], &namespace));
+        assert!(in_place(&[near(0x1000, 700), far(0, 0)], &namespace), "an empty segment is nowhere");
+    }
 
     #[test]
     fn pieces_of_segments_follow_each_other() {

@@ -1,0 +1,179 @@
+//! Edges of the ring on the model: entries that no path may trip over, memory that nothing can bounce,
+//! descriptors that must wake, devices that must be let go.
+
+#![expect(unsafe_code)] // pushes entries whose buffers it owns
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dmaring::abi::entry::Sqe;
+use dmaring::model::{Action, Fault, Model, ModelConfig};
+use dmaring::spec::command::admin;
+use dmaring::spec::regs::{CC, Cc};
+use dmaring::spec::status::Status;
+use dmaring::{CompletionMode, Device, Error, Ring};
+use dmaring_dma::Transport;
+use io_uring::{opcode, squeue, types};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+const SIZE: u64 = 8 << 20;
+
+fn model() -> (Model, Device) {
+    let model = Model::stepped("model:edges", ModelConfig::ram(SIZE).unwrap());
+    let device = Device::on(Arc::new(model.clone())).unwrap();
+    (model, device)
+}
+
+/// Pushes an entry.
+fn push(ring: &mut Ring, entry: &squeue::Entry) {
+    // SAFETY: callers keep the buffers of their entries until these have completed.
+    unsafe { ring.submission().push(entry).unwrap() };
+}
+
+/// Runs one entry and answers its result.
+fn run(ring: &mut Ring, entry: &squeue::Entry) -> i32 {
+    push(ring, entry);
+    ring.submit_and_wait(1).unwrap();
+    ring.completion().next().unwrap().result()
+}
+
+fn wakes_within(ring: &Ring, limit: PollTimeout) -> bool {
+    poll(&mut [PollFd::new(ring.as_fd(), PollFlags::POLLIN)], limit).unwrap() > 0
+}
+
+#[test]
+fn an_entry_of_ones_is_refused_by_the_straight_line_and_the_general_path() {
+    let (_model, device) = model();
+    let mut ring = Ring::builder(8).open_device(&device, 1).unwrap();
+    let mut arena = ring.alloc(8192).unwrap();
+    let base = arena.as_mut_ptr();
+    let buffer = libc::iovec { iov_base: base.cast(), iov_len: 8192 };
+    // SAFETY: the arena's memory lives as long as the ring's pool.
+    unsafe { ring.submitter().register_buffers(&[buffer]).unwrap() };
+    for into in [0, 4, 4092] {
+        let address = base as u64 + into;
+        let sqe = Sqe { opcode: 4, flags: 1, addr: address, len: u32::MAX, op_flags: u32::MAX, ..Sqe::default() };
+        assert_eq!(run(&mut ring, &sqe.into()), -libc::EFAULT, "the range is looked at before the flags");
+        let sqe = Sqe { off: u64::MAX - 1, ..sqe };
+        assert_eq!(run(&mut ring, &sqe.into()), -libc::EFAULT);
+    }
+}
+
+#[test]
+fn without_bounce_memory_a_vector_is_moved_in_place_or_refused_but_never_waits() {
+    let (_model, device) = model();
+    let mut ring = Ring::builder(8).bounce_limit(0).open_device(&device, 1).unwrap();
+    let mut arena = ring.alloc(16384).unwrap();
+    let base = arena.as_mut_ptr();
+    let at = |offset: usize, len: usize| libc::iovec { iov_base: base.wrapping_add(offset).cast(), iov_len: len };
+    let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+    let readv = |vector: &[libc::iovec]| {
+        opcode::Readv::new(types::Fixed(0), vector.as_ptr(), vector.len() as u32).offset(0).build()
+    };
+    assert_eq!(run(&mut ring, &readv(&[nothing, at(0, 512), nothing, at(8192, 512)])), 1024);
+    assert_eq!(run(&mut ring, &readv(&[at(0, 256), at(4096, 256)])), -libc::EFAULT, "no command can end there");
+    assert_eq!(run(&mut ring, &readv(&[at(4096, 4096)])), 4096);
+    // Registered memory inside the pool hides nothing of it.
+    // SAFETY: the arena's memory lives as long as the ring's pool.
+    unsafe { ring.submitter().register_buffers(&[at(4096, 4096)]).unwrap() };
+    assert_eq!(run(&mut ring, &readv(&[at(8192, 4096)])), 4096);
+    assert_eq!(run(&mut ring, &readv(&[at(0, 16384)])), 16384);
+    assert_eq!(ring.stats().bounced_bytes, 0);
+}
+
+#[test]
+fn a_descriptor_stays_readable_until_the_backlog_is_taken_too() {
+    let (_model, device) = model();
+    let mut ring = Ring::builder(2).cq_entries(2).open_device(&device, 1).unwrap();
+    assert!(!wakes_within(&ring, PollTimeout::ZERO));
+    for i in 0..5 {
+        push(&mut ring, &opcode::Nop::new().build().user_data(i));
+        ring.submit().unwrap();
+    }
+    let mut seen = Vec::new();
+    while wakes_within(&ring, PollTimeout::ZERO) {
+        seen.extend(ring.completion().map(|c| c.user_data()));
+        assert!(seen.len() <= 5);
+    }
+    assert_eq!(seen, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_descriptor_is_readable_after_a_wait_that_took_nothing() {
+    let (_model, device) = model();
+    for mode in [CompletionMode::Poll, CompletionMode::Interrupt] {
+        let mut ring = Ring::builder(8).completion(mode).open_device(&device, 1).unwrap();
+        let mut buffer = ring.alloc(4096).unwrap();
+        assert!(!wakes_within(&ring, PollTimeout::ZERO));
+        push(&mut ring, &opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), 4096).build());
+        ring.submit_and_wait(1).unwrap();
+        assert!(wakes_within(&ring, PollTimeout::ZERO), "{mode:?}");
+        assert_eq!(ring.completion().count(), 1);
+        assert!(!wakes_within(&ring, PollTimeout::ZERO), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_program_that_sleeps_on_the_descriptor_learns_that_the_device_is_gone() {
+    let (model, device) = model();
+    let mut ring = Ring::builder(8).completion(CompletionMode::Interrupt).open_device(&device, 1).unwrap();
+    let mut buffer = ring.alloc(4096).unwrap();
+    assert!(!wakes_within(&ring, PollTimeout::ZERO));
+    model.fault(Fault::new(Action::Gone));
+    push(&mut ring, &opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), 4096).build());
+    ring.submit().unwrap();
+    let mut results = Vec::new();
+    while results.is_empty() {
+        assert!(wakes_within(&ring, PollTimeout::from(3000u16)), "it would sleep for ever");
+        results.extend(ring.completion().map(|c| c.result()));
+    }
+    assert_eq!(results, [-libc::ENODEV]);
+}
+
+#[test]
+fn a_device_that_is_wanted_back_is_stopped_before_its_requests_fail() {
+    let (model, device) = model();
+    let mut ring = Ring::builder(8).open_device(&device, 1).unwrap();
+    let mut buffer = ring.alloc(4096).unwrap();
+    let read = opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), 4096).build();
+    model.fault(Fault::new(Action::Drop));
+    push(&mut ring, &read);
+    ring.submit().unwrap();
+    assert!(Cc(model.read32(CC)).en());
+    model.request_removal();
+    ring.submit_and_wait(1).unwrap();
+    assert_eq!(ring.completion().next().unwrap().result(), -libc::ENODEV);
+    assert!(!Cc(model.read32(CC)).en(), "it could still have written the buffer");
+    assert_eq!(run(&mut ring, &read), -libc::ENODEV);
+}
+
+#[test]
+fn a_stopped_controller_is_refused_at_once() {
+    let (model, device) = model();
+    let mut ring = Ring::builder(8).open_device(&device, 1).unwrap();
+    let mut buffer = ring.alloc(4096).unwrap();
+    model.fault(Fault::new(Action::Fatal));
+    let read = opcode::Read::new(types::Fixed(0), buffer.as_mut_ptr(), 4096).build();
+    assert_eq!(run(&mut ring, &read), -libc::EIO);
+    let began = Instant::now();
+    let error = Ring::builder(8).open_device(&device, 1).unwrap_err();
+    assert!(matches!(error, Error::Fatal { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_queue_that_is_refused_in_part_leaves_nothing_behind() {
+    let (model, device) = model();
+    for opcode in [admin::CREATE_IO_CQ, admin::CREATE_IO_SQ] {
+        model.fault(Fault::new(Action::Fail(Status::INVALID_FIELD)).admin().opcode(opcode));
+        let error = Ring::builder(8).open_device(&device, 1).unwrap_err();
+        assert!(matches!(error, Error::Admin { .. }), "{error}");
+        assert!(Cc(model.read32(CC)).en(), "a refusal is no reason to stop");
+        drop(Ring::builder(8).open_device(&device, 1).unwrap());
+    }
+    // One that ends in a fatal status may have been carried out.
+    model.fault(Fault::new(Action::Fatal).admin().opcode(admin::CREATE_IO_SQ));
+    assert!(matches!(Ring::builder(8).open_device(&device, 1), Err(Error::Fatal { .. })));
+    assert!(!Cc(model.read32(CC)).en());
+}
