@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use io_uring::opcode;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
@@ -25,33 +24,13 @@ pub(super) const ALL: &[Case] = cases![
 /// Much longer than an operation takes.
 const LONG: Duration = Duration::from_secs(20);
 
-fn is_readable(rig: &Rig, limit: Duration) -> Result<bool, Stop> {
-    let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-    loop {
-        match poll(&mut [PollFd::new(rig.ring.as_fd(), PollFlags::POLLIN)], timeout) {
-            Err(Errno::EINTR) => {}
-            raised => return Ok(raised? > 0),
-        }
-    }
-}
-
-/// Once everything was taken, and nothing is in flight, looking at most once more makes the descriptor
-/// unreadable: an interrupt may come after its completion was found.
-fn assert_settles(rig: &mut Rig) -> Outcome {
-    if is_readable(rig, Duration::from_millis(20))? {
-        assert_eq!(rig.ready(), []);
-    }
-    assert!(!is_readable(rig, Duration::from_millis(20))?, "everything was taken");
-    Ok(())
-}
-
 fn the_descriptor_is_readable_when_completions_are_there(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(4)?;
     let memory = rig.plain(4096);
     for entry in [opcode::Nop::new().build(), read(&memory, 0)] {
         rig.push(&entry)?;
         rig.ring.submit_and_wait(1)?;
-        assert!(is_readable(&rig, Duration::ZERO)?, "a completion is in the ring");
+        assert!(rig.is_readable(Duration::ZERO)?, "a completion is in the ring");
         assert_eq!(rig.ready().len(), 1);
     }
     // Asked for before the operation ends, it is raised by its end.
@@ -60,7 +39,7 @@ fn the_descriptor_is_readable_when_completions_are_there(bench: &Bench) -> Outco
         rig.ring.submit()?;
         let mut done = 0;
         while done == 0 {
-            assert!(is_readable(&rig, LONG)?, "it was never raised");
+            assert!(rig.is_readable(LONG)?, "it was never raised");
             done = rig.ready().len();
         }
     }
@@ -69,11 +48,11 @@ fn the_descriptor_is_readable_when_completions_are_there(bench: &Bench) -> Outco
 
 fn the_descriptor_is_not_readable_when_nothing_is_there(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(4)?;
-    assert!(!is_readable(&rig, Duration::from_millis(20))?, "a new ring");
+    assert!(!rig.is_readable(Duration::from_millis(20))?, "a new ring");
     let memory = rig.plain(4096);
     for _ in 0..3 {
         assert_eq!(rig.one(read(&memory, 0))?, 4096);
-        assert_settles(&mut rig)?;
+        rig.settle()?;
     }
     Ok(())
 }
@@ -113,7 +92,7 @@ fn epoll_loop(rig: &mut Rig, count: usize, depth: usize) -> Result<usize, Stop> 
             ended += 1;
         }
     }
-    assert_settles(rig)?;
+    rig.settle()?;
     Ok(woken)
 }
 

@@ -60,7 +60,8 @@ fn two_controllers_work_in_one_ring(_: &Bench) -> Outcome {
     }
     // Interleaved in one batch, they complete each on its own.
     let memory = rig.alloc(64 * 4096)?;
-    let reads: Vec<_> = (0..64).map(|i| read_of(types::Fixed(i % 2), &memory.part(i as usize * 4096, 4096), 8192)).collect();
+    let reads: Vec<_> =
+        (0..64).map(|i| read_of(types::Fixed(i % 2), &memory.part(i as usize * 4096, 4096), 8192)).collect();
     assert_eq!(rig.all(&reads)?, vec![4096; 64]);
     for i in 0..64 {
         pattern::check(50 + i % 2, 8192, &memory.part(i as usize * 4096, 4096).read());

@@ -24,7 +24,9 @@ fn a_block_that_cannot_be_read_fails_its_read_alone(_: &Bench) -> Outcome {
         let mut rig = zoo::open(ODD, 2, builder)?;
         let (own, plain, fixed) = (rig.alloc(65536)?, rig.plain(65536), rig.plain(65536));
         rig.register(&[&fixed])?;
-        for bad in [read(&own, BAD_OFFSET), read(&plain, BAD_OFFSET - 4096), read_fixed(&fixed.part(0, 512), 0, BAD_OFFSET)] {
+        for bad in
+            [read(&own, BAD_OFFSET), read(&plain, BAD_OFFSET - 4096), read_fixed(&fixed.part(0, 512), 0, BAD_OFFSET)]
+        {
             let before = read(&own, BAD_OFFSET - 65536);
             let after = read_fixed(&fixed.part(0, 4096), 0, BAD_OFFSET + 512);
             let results = rig.all(&[before, bad, after])?;

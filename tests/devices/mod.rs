@@ -8,10 +8,13 @@ mod failures;
 mod helper;
 mod kernel;
 mod limits;
+mod mappings;
 mod processes;
 mod refusals;
+mod removal;
 mod silence;
 mod sleep;
+mod soak;
 pub(crate) mod zoo;
 
 use crate::case::Case;
@@ -30,7 +33,10 @@ pub(crate) const ZOO: &[&[Case]] = &[
     refusals::ALL,
     processes::ALL,
     binding::ALL,
+    mappings::ALL,
+    soak::ALL,
     failures::ALL,
+    removal::ALL,
 ];
 /// Without an IOMMU.
 pub(crate) const BARE: &[&[Case]] = &[bare::ALL];

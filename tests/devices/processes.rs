@@ -17,6 +17,7 @@ pub(super) const ALL: &[Case] = cases![
     what_was_acknowledged_survives_a_killed_process,
     a_killed_process_with_slow_io_leaves_the_device_usable,
     a_child_of_fork_cannot_use_the_ring,
+    a_child_of_fork_that_drops_the_ring_takes_nothing_from_its_parent,
     fork_under_load_harms_nothing,
     a_dropped_ring_leaves_nothing_in_flight,
     dropped_buffers_are_not_reused_in_flight,
@@ -57,7 +58,8 @@ fn what_was_acknowledged_survives_a_killed_process(_: &Bench) -> Outcome {
         for (block, number) in acknowledged {
             let data = rig.get(block * BLOCK_BYTES as u64, BLOCK_BYTES)?;
             // A later write of the block may have got through without being acknowledged.
-            let written = (0..3).map(|later| number + later * BLOCKS).find(|n| data == pattern::bytes(*n, 0, BLOCK_BYTES));
+            let written =
+                (0..3).map(|later| number + later * BLOCKS).find(|n| data == pattern::bytes(*n, 0, BLOCK_BYTES));
             assert!(written.is_some(), "block {block}: write {number} was acknowledged and is gone");
         }
     }
@@ -112,6 +114,21 @@ fn a_child_of_fork_cannot_use_the_ring(_: &Bench) -> Outcome {
         rig.expect(1, 0, 65536)?;
         rig.put(2, 0, 65536)?;
         rig.expect(2, 0, 65536)?;
+    }
+    Ok(())
+}
+
+fn a_child_of_fork_that_drops_the_ring_takes_nothing_from_its_parent(_: &Bench) -> Outcome {
+    for builder in [zoo::polled(8), zoo::interrupted(8)] {
+        let mut rig = Some(zoo::open(PLAIN, 1, builder)?);
+        let dropped = in_child(|| {
+            drop(rig.take());
+            "dropped".to_owned()
+        })?;
+        assert_eq!(dropped, "dropped");
+        let Some(mut rig) = rig else { return Err(Stop::Fail("the child's copy is not ours".into())) };
+        rig.put(4, 0, 1 << 20)?;
+        rig.expect(4, 0, 1 << 20)?;
     }
     Ok(())
 }

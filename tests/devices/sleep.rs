@@ -86,11 +86,11 @@ fn an_idle_ring_is_not_woken(_: &Bench) -> Outcome {
         let mut rig = zoo::open(PLAIN, 1, builder)?;
         let memory = rig.alloc(4096)?;
         assert_eq!(rig.one(read(&memory, 0))?, 4096);
+        // An interrupt that was held back while nobody wanted it comes with the first look.
+        rig.settle()?;
         let calls = rig.ring.stats().system_calls;
         let cpu = cpu_time()?;
         let timeout = PollTimeout::try_from(Duration::from_secs(1)).unwrap_or(PollTimeout::MAX);
-        let _ = rig.ring.as_fd();
-        assert_eq!(rig.ready(), []);
         let raised = poll(&mut [PollFd::new(rig.ring.as_fd(), PollFlags::POLLIN)], timeout)?;
         assert_eq!(raised, 0, "nothing was in flight");
         assert!(cpu_time()? - cpu < Duration::from_millis(300));

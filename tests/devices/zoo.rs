@@ -120,14 +120,16 @@ pub(super) fn unbind(index: usize, disks: usize) -> Result<PciFunction, Stop> {
     let started = std::time::Instant::now();
     loop {
         let function = Sysfs::new().function(address(index))?;
-        let there = function.block_devices.iter().filter(|disk| {
-            std::fs::metadata(format!("/dev/{}", disk.name)).is_ok()
-        });
+        let there =
+            function.block_devices.iter().filter(|disk| std::fs::metadata(format!("/dev/{}", disk.name)).is_ok());
         if there.count() >= disks {
             return Ok(function);
         }
         if started.elapsed().as_secs() > 20 {
-            return fail(format!("controller {index} has {disks} namespaces; the kernel found {:?}", function.block_devices));
+            return fail(format!(
+                "controller {index} has {disks} namespaces; the kernel found {:?}",
+                function.block_devices
+            ));
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

@@ -1,10 +1,14 @@
 //! A ring and the memory that its operations use.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use dmaring::{PushError, Ring};
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::pattern;
 use super::raw::{self, Memory};
@@ -18,6 +22,7 @@ pub(crate) const FILE: types::Fixed = types::Fixed(0);
 pub(crate) struct Rig {
     pub(crate) ring: Ring,
     memory: Vec<Memory>,
+    iovecs: Vec<Memory>,
     next: u64,
 }
 
@@ -31,7 +36,7 @@ pub(crate) struct Done {
 
 impl Rig {
     pub(crate) fn new(ring: Ring) -> Self {
-        Self { ring, memory: Vec::new(), next: 0xd0_0000_0000 }
+        Self { ring, memory: Vec::new(), iovecs: Vec::new(), next: 0xd0_0000_0000 }
     }
 
     /// Keeps memory until the ring is gone.
@@ -59,7 +64,14 @@ impl Rig {
     }
 
     pub(crate) fn iovecs(&mut self, iovecs: &[libc::iovec]) -> *const libc::iovec {
-        self.keep(Memory::of_iovecs(iovecs)).ptr().cast()
+        let memory = Memory::of_iovecs(iovecs);
+        self.iovecs.push(memory.clone());
+        memory.ptr().cast()
+    }
+
+    /// Lets go of arrays of iovecs; nothing may be in flight.
+    pub(crate) fn forget_iovecs(&mut self) {
+        self.iovecs.clear();
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -80,6 +92,27 @@ impl Rig {
         let done =
             |cqe: io_uring::cqueue::Entry| Done { user_data: cqe.user_data(), res: cqe.result(), flags: cqe.flags() };
         self.ring.completion().map(done).collect()
+    }
+
+    /// Whether the ring's descriptor is, or within `limit` becomes, readable.
+    pub(crate) fn is_readable(&self, limit: Duration) -> Result<bool, Stop> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        loop {
+            match poll(&mut [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)], timeout) {
+                Err(Errno::EINTR) => {}
+                raised => return Ok(raised? > 0),
+            }
+        }
+    }
+
+    /// Fails unless the descriptor is quiet after at most one more look: everything was taken and nothing
+    /// is in flight, but an interrupt may come after its completion was found.
+    pub(crate) fn settle(&mut self) -> Result<(), Stop> {
+        if self.is_readable(Duration::from_millis(20))? {
+            assert_eq!(self.ready(), []);
+        }
+        assert!(!self.is_readable(Duration::from_millis(20))?, "everything was taken");
+        Ok(())
     }
 
     /// Takes `count` completions, waiting for them; what is pushed is submitted.
