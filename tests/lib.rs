@@ -7,7 +7,7 @@
 //!   pci_poll, pci_interrupt            dmaring on such a device through VFIO
 //!   pci                                cases that only a device has, each on a controller that suits it
 //! ```
-//! A case is a function on a [`Bench`](case::Bench), which knows the backend. Each pair of a case and a
+//! A case is a function on a `Bench`, which knows the backend. Each pair of a case and a
 //! backend is a trial of its own, named `case::backend`. Those of a guest share one boot, which happens
 //! when the first of them is due; in the guest each case runs in a process of its own, so that one that
 //! crashes or hangs takes nothing along, and reports by a line on standard output.
