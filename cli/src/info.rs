@@ -76,7 +76,14 @@ impl InfoCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         let json = self.json.as_deref().map(JsonSink::open).transpose()?;
         let info = match self.device.parse::<DeviceName>()? {
-            DeviceName::Pci { .. } => Info::Controller(ControllerFacts::of(&Device::open(&self.device)?)),
+            DeviceName::Pci { nsid, .. } => {
+                let device = Device::open(&self.device)?;
+                // The whole controller is shown; a namespace that was asked for must be there.
+                if nsid != 1 {
+                    device.namespace(nsid)?;
+                }
+                Info::Controller(ControllerFacts::of(&device))
+            }
             _ => Info::Path(guard::extent(&Target::open(&self.device, false)?)?.into()),
         };
         let text = match &info {
