@@ -20,6 +20,8 @@ pub enum Kind {
     Read,
     /// From the slot to the device.
     Write,
+    /// Nowhere.
+    Nop,
 }
 
 /// One I/O.
@@ -312,6 +314,7 @@ impl Batch<'_> {
             (Kind::Write, false) => {
                 opcode::Write::new(DEVICE, pointer, len).offset(offset).rw_flags(self.slots.write_flags).build()
             }
+            (Kind::Nop, _) => opcode::Nop::new().build(),
         };
         self.slots.busy[slot] = true;
         self.push_entry(&entry.user_data(slot as u64));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{CompletionMode, Engine};
 use crate::error::Error;
+use crate::mark::{EMPTY, POLL, mark};
 use crate::nvme::{Health, IoQueue, LineTarget};
 
 /// How long the device may leave a command unanswered (Linux: `io_timeout`, 30 s).
@@ -58,13 +59,15 @@ impl Engine {
         let submitted = self.submit(u32::MAX)?;
         let want = want.min(self.rings.cq_entries());
         if want > 0 {
+            mark::<POLL>();
             self.progress();
         }
         while self.cq.ready() < want && self.is_busy() {
             match self.mode {
-                CompletionMode::Poll => {}
+                CompletionMode::Poll => mark::<EMPTY>(),
                 CompletionMode::Interrupt => self.park()?,
             }
+            mark::<POLL>();
             self.progress();
         }
         // The events are forgotten; the completions that they announced may be left in the ring.
