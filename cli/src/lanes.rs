@@ -1,11 +1,15 @@
 //! Owns the memory of I/Os in flight: a ring, a buffer of as many slots as I/Os, and which are busy.
 #![expect(unsafe_code)]
 
+mod bare;
+
 use std::io;
 
 use anyhow::Context;
 use dmaring::{Backend, DmaBuf, Ring, SubmissionQueue};
 use io_uring::{opcode, squeue, types};
+
+pub use bare::{Bare, Came};
 
 /// The device that a ring was opened on.
 const DEVICE: types::Fixed = types::Fixed(0);

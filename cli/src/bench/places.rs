@@ -1,7 +1,7 @@
 //! Which block comes next.
 
 use crate::job::{Job, Rw};
-use crate::lanes::{Kind, Op};
+use crate::lanes::{Bare, Kind, Op};
 use crate::pattern::{SplitMix, mix};
 use crate::plan::Region;
 
@@ -43,6 +43,15 @@ impl Places {
             reads: 0,
             order: each_once.then(|| Order::new(region.blocks, random.then_some(seed))),
             writes: 0,
+        }
+    }
+
+    /// The loop that does the same with the least effort, where there is one.
+    pub fn bare(&self) -> Option<Bare> {
+        match self.read_percent {
+            NOPS => Some(Bare::Nop),
+            100 if self.random && self.region.blocks <= 1 << 32 => Some(Bare::Read(self.region)),
+            _ => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use nix::errno::Errno;
 
-use crate::lanes::{Kind, Op};
+use crate::lanes::{Bare, Came, Kind, Op};
 
 /// A minute: longer is counted as a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -75,6 +75,22 @@ impl Tally {
     /// I/Os that ended well.
     pub fn good_ios(&self) -> u64 {
         self.reads + self.writes + self.nops
+    }
+
+    /// Takes over what the bare loop has counted.
+    pub(super) fn bare(&mut self, what: Bare, came: &Came) {
+        let (kind, expected) = match what {
+            Bare::Read(region) => (Kind::Read, region.block_bytes as i32),
+            Bare::Nop => (Kind::Nop, 0),
+        };
+        match kind {
+            Kind::Nop => self.nops += came.good,
+            _ => self.reads += came.good,
+        }
+        if let Some((result, count)) = came.bad {
+            self.errors += count;
+            self.first_error = Some(Failure { op: Op { kind, offset: 0 }, result, expected });
+        }
     }
 
     #[inline]

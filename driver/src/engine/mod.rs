@@ -178,6 +178,10 @@ impl Engine {
         while head != end {
             let slot = self.rings.slot(head);
             head = head.wrapping_add(1);
+            if let Some(nop) = slot.filter(|slot| slot.is_bare_nop()) {
+                self.cq.post(nop.word::<4>(), 0, 0);
+                continue;
+            }
             let Some(slot) = slot else {
                 // As the kernel: dropped, counted as that and not as submitted, and the batch ends.
                 self.rings.set_sq_dropped(self.rings.sq_dropped().wrapping_add(1));
