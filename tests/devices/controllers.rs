@@ -165,9 +165,12 @@ fn commands_of(rig: &mut Rig, len: usize) -> Result<u64, Stop> {
 }
 
 fn long_transfers_are_split_at_the_longest_transfer(_: &Bench) -> Outcome {
-    for (index, longest) in [(PLAIN, 512 << 10), (SHORT, 8 << 10), (LONG, 4 << 20)] {
+    // The driver stays one page below 4 MiB: a first page begun in the middle makes it 1,024 pages.
+    let longest_of_all = (4 << 20) - 4096;
+    for (index, limit) in [(PLAIN, 512 << 10), (SHORT, 8 << 10), (LONG, 4 << 20)] {
         let device = zoo::device(index)?;
-        assert_eq!(device.info().max_transfer_bytes, Some(longest as u64));
+        assert_eq!(device.info().max_transfer_bytes, Some(limit as u64));
+        let longest = limit.min(longest_of_all);
         let mut rig = zoo::rig(index, 8)?;
         for len in [512, longest - 512, longest, longest + 512, 2 * longest, 5 * longest - 1024] {
             let commands = commands_of(&mut rig, len)?;
@@ -192,10 +195,6 @@ fn lists_of_pages_are_chained(_: &Bench) -> Outcome {
         for pages in [510, 511, 512, 513, 514, 515, 1022, 1023, 1024] {
             for start in [0, 512, 4092] {
                 let len = pages * 4096;
-                // QEMU takes no command of more than 1,024 pages, wherever it starts.
-                if start + len > 4 << 20 {
-                    continue;
-                }
                 let part = fixed.part(start, len);
                 part.write(&pattern::bytes(pages as u64, 0, len));
                 assert_eq!(rig.one(write(&part, 0))?, len as i32, "{pages} pages from {start}");

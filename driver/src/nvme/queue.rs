@@ -21,8 +21,10 @@ use super::prp::PrpLists;
 use super::request::Requests;
 use crate::error::Error;
 
-/// The longest transfer of one command when the controller names no limit. It bounds the lists.
-const MOST_TRANSFER: u64 = 4 << 20;
+/// The longest transfer of one command, whatever the controller allows: it bounds the lists. With a
+/// first page that is begun in the middle it touches 1,024 pages, the most that implementations which
+/// gather pages into an iovec can take (QEMU answers an internal error beyond IOV_MAX).
+const MOST_TRANSFER: u64 = (4 << 20) - super::prp::PAGE_BYTES;
 
 /// How a queue pair is to be made.
 #[derive(Clone, Copy, Debug)]
