@@ -12,8 +12,8 @@ use clap::{Args, Subcommand};
 use dmaring_qemu::{Controller, Input, KernelSource, Namespace, Storage, Vm, VmError};
 
 use crate::output;
-use crate::size::parse_size;
 use crate::vm_compare::VmCompare;
+use dmaring::parse_size;
 
 /// `dmaring vm`.
 #[derive(Args)]

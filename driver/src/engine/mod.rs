@@ -147,6 +147,10 @@ impl Engine {
             queue.publish();
             busy |= queue.is_busy();
         }
+        // A program that sleeps on the descriptor waits without us: a model is woken now.
+        if busy && self.notifier.is_armed() {
+            self.queues.iter().for_each(IoQueue::relax);
+        }
         self.notifier.keep_ticking(busy);
         self.cq.set_flags(busy);
         self.notifier.update(|| self.cq.has_any());
