@@ -27,7 +27,7 @@ fn sum(file: &impl FileExt) -> io::Result<(u64, u64)> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, or a path")?;
+    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, model:256MiB, or a path")?;
     let file = DmaFile::open(&name)?;
     let (bytes, sum) = sum(&file)?;
     println!("{bytes} bytes of {}, checksum {sum:#x}", file.target().name);

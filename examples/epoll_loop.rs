@@ -22,7 +22,7 @@ const TIMER: u64 = 2;
 const READS: u32 = 1000;
 
 fn main() -> anyhow::Result<()> {
-    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, or a path")?;
+    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, model:256MiB, or a path")?;
     let mut ring = Ring::builder(8).completion(CompletionMode::Interrupt).open(&name)?;
     let blocks = ring.target().size_bytes / 4096;
     ensure!(blocks > 0, "{name} has less than 4 KiB");

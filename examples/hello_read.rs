@@ -9,7 +9,7 @@ use dmaring::Ring;
 use io_uring::{opcode, types};
 
 fn main() -> anyhow::Result<()> {
-    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, or a path")?;
+    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, model:256MiB, or a path")?;
     let builder = Ring::builder(8).completion(dmaring::CompletionMode::Interrupt);
     let mut ring = builder.open(&name)?;
 

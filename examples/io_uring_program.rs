@@ -17,7 +17,7 @@ const DEPTH: usize = 32;
 const CHUNK: usize = 64 << 10;
 
 fn main() -> anyhow::Result<()> {
-    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, or a path")?;
+    let name = std::env::args().nth(1).context("which device? give pci:0000:00:04.0, model:256MiB, or a path")?;
     // Was: let mut ring = IoUring::new(32)?; let file = File::open(&name)?;
     let mut ring = Ring::builder(DEPTH as u32).completion(CompletionMode::Interrupt).open(&name)?;
     let size = ring.target().size_bytes;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use dmaring::{CompletionMode, Ring, RingBuilder};
+use dmaring::{CompletionMode, Device, Ring, RingBuilder};
 
 use crate::support::rig::Rig;
 
@@ -57,12 +57,14 @@ macro_rules! cases {
 pub(crate) use cases;
 
 /// What a case runs on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bench {
     /// Name of the backend.
     pub(crate) backend: &'static str,
     /// What to open: a `pci:` name or a path.
     pub(crate) name: String,
+    /// A model, which is opened already: by name each ring would get another.
+    pub(crate) model: Option<Device>,
     /// How completions are awaited.
     pub(crate) mode: CompletionMode,
 }
@@ -80,12 +82,20 @@ impl Bench {
 
     /// A ring with options of the case's own.
     pub(crate) fn open(&self, builder: RingBuilder) -> Result<Rig, Stop> {
-        Ok(Rig::new(builder.open(&self.name)?))
+        Ok(Rig::new(self.ring(builder)?))
+    }
+
+    /// The same without the memory.
+    pub(crate) fn ring(&self, builder: RingBuilder) -> Result<Ring, dmaring::Error> {
+        match &self.model {
+            Some(device) => builder.open_device(device, 1),
+            None => builder.open(&self.name),
+        }
     }
 
     /// Whether dmaring's own engine serves the ring, rather than the kernel.
     pub(crate) fn is_device(&self) -> bool {
-        self.name.starts_with("pci:")
+        self.model.is_some() || self.name.starts_with("pci:")
     }
 
     /// Alignment of memory that the device behind the backend asks for, in bytes.

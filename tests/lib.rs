@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test -p dmaring-tests
 //!   kernel_loop                        kernel io_uring on an O_DIRECT loop device of this machine
+//!   model_*                            dmaring on the model, stepped by the caller or by a thread
 //!   guest_kernel                       kernel io_uring on an NVMe device of a guest
 //!   pci_poll, pci_interrupt            dmaring on such a device through VFIO
 //!   pci                                cases that only a device has, each on a controller that suits it
@@ -13,7 +14,7 @@
 //! crashes or hangs takes nothing along, and reports by a line on standard output.
 //!
 //! What the kernel does is what is expected: a case that fails on `kernel_loop` or `guest_kernel` is
-//! wrong, one that fails on `pci_*` has found something.
+//! wrong, one that fails on `pci_*` or `model_*` has found something.
 
 mod case;
 mod cases;

@@ -15,7 +15,7 @@ use crate::target::Target;
 /// `dmaring info`.
 #[derive(Debug, Args)]
 pub struct InfoCommand {
-    /// pci:ADDRESS, or the path of a file or block device
+    /// pci:ADDRESS, model:SIZE, or the path of a file or block device
     device: String,
     /// Write it as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
@@ -76,7 +76,7 @@ impl InfoCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         let json = self.json.as_deref().map(JsonSink::open).transpose()?;
         let info = match self.device.parse::<DeviceName>()? {
-            DeviceName::Pci { nsid, .. } => {
+            DeviceName::Pci { nsid, .. } | DeviceName::Model { nsid, .. } => {
                 let device = Device::open(&self.device)?;
                 // The whole controller is shown; a namespace that was asked for must be there.
                 if nsid != 1 {

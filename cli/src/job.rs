@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use dmaring::CompletionMode;
 
-use crate::size::parse_size;
+use dmaring::parse_size;
 
 /// The most entries a submission ring can have (IORING_MAX_ENTRIES).
 const MAX_DEPTH: i64 = 32_768;

@@ -16,7 +16,6 @@ mod pattern;
 mod plan;
 mod report;
 mod signature;
-mod size;
 mod swap;
 mod table;
 mod target;

@@ -33,6 +33,7 @@ impl Target {
                 Err(_) if fallback => Source::Name { fallback },
                 Err(error) => return Err(error.into()),
             },
+            DeviceName::Model { nsid, .. } => Source::Device { device: Device::open(name)?, nsid },
             DeviceName::Path(path) if !path.exists() && name.parse::<PciAddress>().is_ok() => {
                 bail!("there is no file {name}; if the controller at that address is meant, write pci:{name}");
             }

@@ -13,8 +13,8 @@ use dmaring_qemu::{Controller, GuestExit, Input, KernelSource, Namespace, Storag
 
 use crate::count;
 use crate::output;
-use crate::size::parse_size;
 use crate::vm_compare::VmCompare;
+use dmaring::parse_size;
 
 /// `dmaring vm`.
 #[derive(Args)]

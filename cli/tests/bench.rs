@@ -248,3 +248,21 @@ fn progress_stays_out_of_pipes() {
     assert_eq!(text(&output.stderr), "");
     std::io::stderr().flush().unwrap();
 }
+
+#[test]
+fn a_model_is_verified_and_compared_as_any_device() {
+    let run = |words: &str| dmaring().args(words.split_whitespace()).output().unwrap();
+    let figures = json(&run("bench model:8MiB --rw randwrite --verify --ios 2000 --json -"));
+    assert_eq!(figures["runs"][0]["backend"], "nvme", "{figures}");
+    assert_status(&run("bench model:8MiB --completion interrupt --ios 500"), 0);
+    assert_status(&run("bench model:null:1t --ios 500"), 0);
+    assert_status(&run("compare model:8m model:null:8m --ios 500"), 0);
+    let output = run("info model:8MiB");
+    assert_status(&output, 0);
+    assert!(text(&output.stdout).contains("dmaring model"), "{}", text(&output.stdout));
+    for name in ["model:0", "model:", "model:9999t"] {
+        let output = run(&format!("bench {name} --ios 1"));
+        assert_status(&output, 1);
+        assert!(text(&output.stderr).contains("model"), "{}", text(&output.stderr));
+    }
+}

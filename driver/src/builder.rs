@@ -87,6 +87,9 @@ impl RingBuilder {
         let params = self.params()?;
         match name.parse()? {
             DeviceName::Path(path) => self.open_path(&path, name, params, None),
+            DeviceName::Model { size_bytes, null, nsid } => {
+                self.open_device(&Device::open_model(size_bytes, null)?, nsid)
+            }
             DeviceName::Pci { address, nsid } => {
                 let error = match Device::open_pci(address).and_then(|device| self.open_device(&device, nsid)) {
                     Ok(ring) => return Ok(ring),

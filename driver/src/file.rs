@@ -53,7 +53,7 @@ impl DmaFile {
     /// # Errors
     /// As [`RingBuilder::open`].
     pub fn open(name: &str) -> Result<Self, Error> {
-        let polled = matches!(name.parse()?, crate::DeviceName::Pci { .. });
+        let polled = !matches!(name.parse()?, crate::DeviceName::Path(_));
         let mode = if polled { crate::CompletionMode::Poll } else { crate::CompletionMode::Interrupt };
         Self::with(Ring::builder(ENTRIES).completion(mode), name)
     }

@@ -21,6 +21,7 @@
 //! | name given to `open` | what serves the ring |
 //! |---|---|
 //! | `pci:0000:00:04.0`, `pci:0000:00:04.0/2` | the NVMe controller at that address, bound to `vfio-pci`; namespace 1, or 2 |
+//! | `model:256MiB`, `model:null:1TiB` | a controller in software, in this process: memory, or nothing, behind it |
 //! | any path | a real kernel io_uring on that file or block device |
 //!
 //! # How a ring works
@@ -53,6 +54,7 @@ mod notify;
 mod nvme;
 mod report;
 mod ring;
+mod size;
 pub mod spec;
 mod usermem;
 
@@ -66,3 +68,4 @@ pub use file::DmaFile;
 pub use nvme::{ControllerInfo, Namespace};
 pub use report::{Backend, FallbackReason, RingStats, TargetInfo};
 pub use ring::Ring;
+pub use size::parse_size;

@@ -1,5 +1,9 @@
 //! What entries may name: fixed files and descriptors.
 
+use std::sync::Arc;
+
+use dmaring::Device;
+use dmaring::model::{Model, ModelConfig};
 use io_uring::{opcode, squeue::Entry, types};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases, skip};
@@ -122,15 +126,23 @@ fn a_write_to_a_read_only_file_is_a_bad_descriptor(bench: &Bench) -> Outcome {
 }
 
 fn a_write_to_a_read_only_device_is_not_permitted(bench: &Bench) -> Outcome {
-    if bench.is_device() {
+    let read_only = if bench.model.is_some() {
+        let mut config = ModelConfig::ram(1 << 20)?;
+        config.namespaces[0].write_protected = true;
+        Bench { model: Some(Device::on(Arc::new(Model::stepped("model:read-only", config)))?), ..bench.clone() }
+    } else if bench.is_device() {
         return skip("QEMU's namespaces can all be written");
-    }
-    let device = match LoopDevice::new(1 << 20, true) {
-        Ok(device) => device,
-        Err(reason) => return skip(reason),
+    } else {
+        match LoopDevice::new(1 << 20, true) {
+            Ok(device) => return refuses_writes(&Bench { name: device.path().to_owned(), ..bench.clone() }),
+            Err(reason) => return skip(reason),
+        }
     };
-    let name = device.path().to_owned();
-    let mut rig = Bench { name, ..bench.clone() }.rig(4)?;
+    refuses_writes(&read_only)
+}
+
+fn refuses_writes(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(4)?;
     let memory = rig.plain(4096);
     assert_eq!(rig.one(read(&memory, 0))?, 4096);
     expect_errno(rig.one(write(&memory, 0))?, libc::EPERM, "write");

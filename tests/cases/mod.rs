@@ -1,5 +1,6 @@
 //! Cases that run on every backend, by theme.
 
+mod advice;
 mod batch;
 mod bounds;
 mod buffers;
@@ -12,6 +13,7 @@ mod queue;
 mod segments;
 mod transfers;
 mod unsupported;
+mod vectors;
 mod wake;
 
 use crate::case::Case;
@@ -30,6 +32,8 @@ pub(crate) const COMMON: &[&[Case]] = &[
     overflow::ALL,
     queue::ALL,
     wake::ALL,
+    vectors::ALL,
+    advice::ALL,
 ];
 
 /// On devices: what the kernel does, and what only dmaring does or does not.
@@ -46,5 +50,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     overflow::ALL,
     queue::ALL,
     wake::ALL,
+    vectors::ALL,
+    advice::ALL,
     unsupported::ALL,
 ];

@@ -61,7 +61,7 @@ fn impossible_numbers_of_entries_are_refused(bench: &Bench) -> Outcome {
         (bench.builder(8).cq_entries(100_000), "8"),
     ];
     for (builder, number) in builders {
-        match builder.clone().open(&bench.name) {
+        match bench.ring(builder.clone()) {
             Ok(_) => return Err(Stop::Fail(format!("{builder:?} was opened"))),
             Err(error) => {
                 assert_eq!(error.errno(), libc::EINVAL, "{error}");

@@ -45,6 +45,10 @@ pub(super) fn suites() -> Vec<Suite> {
     let on = |backend, machine, lists| Suite { backend, machine, lists };
     vec![
         on("kernel_loop", None, cases::COMMON),
+        on("model_stepped", None, cases::COMMON_AND_DEVICE),
+        on("model_stepped_interrupt", None, cases::COMMON_AND_DEVICE),
+        on("model_threaded", None, cases::COMMON_AND_DEVICE),
+        on("model_threaded_interrupt", None, cases::COMMON_AND_DEVICE),
         on("guest_kernel", Some(Machine::Pair), cases::COMMON),
         on("pci_poll", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
         on("pci_interrupt", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
@@ -88,7 +92,7 @@ impl Machine {
     /// What the cases of `backend` run on; asked in the guest.
     pub(super) fn bench(self, backend: &str) -> Result<Bench, Stop> {
         let first = format!("pci:{}", Vm::controller_address(0));
-        let bench = |backend, name, mode| Ok(Bench { backend, name, mode });
+        let bench = |backend, name, mode| Ok(Bench { backend, name, model: None, mode });
         match backend {
             "pci_poll" => bench("pci_poll", first, CompletionMode::Poll),
             "pci_interrupt" => bench("pci_interrupt", first, CompletionMode::Interrupt),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! main ── trials: every case on every backend
-//!   ├─ kernel_loop: run here
+//!   ├─ kernel_loop, model_*: run here
 //!   └─ the others: wait for a report of their guest ── boot ── this executable as `inside`
 //!                                                                └─ one process a case
 //! ```
@@ -61,6 +61,7 @@ fn trials(suite: &Suite) -> Vec<Trial> {
         let own = name.clone();
         Trial::ignorable_test(name, move || {
             let report = match suite.machine {
+                None if suite.backend.starts_with("model_") => run::on_model(&case, suite.backend),
                 None => run::on_loop_device(&case, suite.backend),
                 Some(machine) => boot::report(machine, &own),
             };

@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
 use std::time::Instant;
 
-use dmaring::CompletionMode;
+use dmaring::model::{Model, ModelConfig};
+use dmaring::{CompletionMode, Device};
 
 use super::report::{Report, Status};
 use crate::case::{Bench, Case, Stop};
@@ -45,13 +47,33 @@ pub(super) fn on_loop_device(case: &Case, backend: &'static str) -> Report {
     match LoopDevice::new(DEVICE_BYTES, false) {
         Ok(device) => {
             let name = device.path().to_owned();
-            run(case, &Bench { backend, name, mode: CompletionMode::Interrupt })
+            run(case, &Bench { backend, name, model: None, mode: CompletionMode::Interrupt })
         }
         Err(reason) => {
             let name = format!("{}::{backend}", case.name);
             Report { name, status: Status::Skipped, message: reason, millis: 0 }
         }
     }
+}
+
+/// Runs a case on a model of its own.
+pub(super) fn on_model(case: &Case, backend: &'static str) -> Report {
+    let mode = if backend.ends_with("_interrupt") { CompletionMode::Interrupt } else { CompletionMode::Poll };
+    match model(backend) {
+        Ok(device) => run(case, &Bench { backend, name: device.name(), model: Some(device), mode }),
+        Err(error) => {
+            let name = format!("{}::{backend}", case.name);
+            Report { name, status: Status::Failed, message: error.to_string(), millis: 0 }
+        }
+    }
+}
+
+fn model(backend: &str) -> Result<Device, dmaring::Error> {
+    if backend.starts_with("model_threaded") {
+        return Device::open(&format!("model:{DEVICE_BYTES}"));
+    }
+    let os = |reason| dmaring::Error::Os { call: "memory of the model", reason };
+    Device::on(Arc::new(Model::stepped("model:", ModelConfig::ram(DEVICE_BYTES).map_err(os)?)))
 }
 
 /// Prints a line, whole; a reader that has gone is no failure of the tests.

@@ -32,7 +32,7 @@ const DEFAULT_TIME: Duration = Duration::from_secs(5);
 /// `dmaring bench`.
 #[derive(Debug, Args)]
 pub struct BenchCommand {
-    /// What to run on: pci:ADDRESS[/NAMESPACE], or the path of a file or block device
+    /// What to run on: pci:ADDRESS[/NAMESPACE], model:SIZE, or the path of a file or block device
     device: String,
     #[command(flatten)]
     job: JobArgs,

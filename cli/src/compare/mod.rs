@@ -38,7 +38,7 @@ const DEFAULT_TIME: Duration = Duration::from_secs(2);
 /// `dmaring compare`.
 #[derive(Debug, Args)]
 pub struct CompareCommand {
-    /// What to run on: pci:ADDRESS[/NAMESPACE], or paths of files or block devices
+    /// What to run on: pci:ADDRESS[/NAMESPACE], model:SIZE, or paths of files or block devices
     #[arg(required_unless_present = "swap", value_name = "DEVICE")]
     devices: Vec<String>,
     /// --runtime and --ios are of each device with each completion

@@ -14,6 +14,11 @@ pub enum Opcode {
     Read,
     Write,
     UringCmd,
+    SyncFileRange,
+    Fallocate,
+    Fadvise,
+    ReadvFixed,
+    WritevFixed,
     /// An opcode of the kernel (below [`IORING_OP_LAST`]) that the device does not serve.
     Other(u8),
     /// A number the kernel does not know.
@@ -34,9 +39,14 @@ impl Opcode {
             3 => Self::Fsync,
             4 => Self::ReadFixed,
             5 => Self::WriteFixed,
+            8 => Self::SyncFileRange,
+            17 => Self::Fallocate,
             22 => Self::Read,
             23 => Self::Write,
+            24 => Self::Fadvise,
             46 => Self::UringCmd,
+            60 => Self::ReadvFixed,
+            61 => Self::WritevFixed,
             IORING_OP_LAST.. => Self::Unknown(number),
             _ => Self::Other(number),
         }

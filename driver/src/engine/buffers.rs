@@ -61,6 +61,14 @@ impl Buffers {
         (range.address <= address && end <= range.address + range.len).then_some(Segment { address, len, delta: None })
     }
 
+    /// Whether all `segments` are parts of buffer `index`, or the errno, as `io_import_reg_vec` and
+    /// `io_vec_fill_bvec` check it: none is empty.
+    pub(crate) fn check_segments(&self, index: u16, segments: &[Segment]) -> Result<(), i32> {
+        self.ranges.get(usize::from(index)).filter(|range| range.len != 0).ok_or(libc::EFAULT)?;
+        let inside = |s: &Segment| s.len != 0 && self.segment(index, s.address, s.len).is_some();
+        if segments.iter().all(inside) { Ok(()) } else { Err(libc::EFAULT) }
+    }
+
     /// Maps the buffers into an address space: what the straight line looks up, and what keeps it mapped.
     /// Buffers that share pages or touch share a mapping.
     ///

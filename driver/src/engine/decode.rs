@@ -39,6 +39,8 @@ pub(crate) enum Memory {
     Vector,
     /// A range of a registered buffer.
     Fixed,
+    /// An array of `struct iovec`, all of them in one registered buffer.
+    FixedVector,
 }
 
 /// A prepared operation. What needs the file, the memory or the device has not been checked.
@@ -48,6 +50,8 @@ pub(crate) enum Prepared {
         res: i32,
     },
     Fsync,
+    SyncFileRange,
+    Fadvise,
     Transfer {
         write: bool,
         memory: Memory,
@@ -77,13 +81,18 @@ pub(crate) fn prepare(sqe: &Sqe) -> Result<Prepared, Refusal> {
         Opcode::Nop => return prepare_nop(sqe),
         Opcode::Fsync => return prepare_fsync(sqe),
         Opcode::UringCmd => return prepare_command(sqe),
+        Opcode::SyncFileRange => return prepare_sync_file_range(sqe),
+        Opcode::Fadvise => return prepare_fadvise(sqe),
         Opcode::Read => Prepared::Transfer { write: false, memory: Memory::Plain },
         Opcode::Write => Prepared::Transfer { write: true, memory: Memory::Plain },
         Opcode::Readv => Prepared::Transfer { write: false, memory: Memory::Vector },
         Opcode::Writev => Prepared::Transfer { write: true, memory: Memory::Vector },
         Opcode::ReadFixed => Prepared::Transfer { write: false, memory: Memory::Fixed },
         Opcode::WriteFixed => Prepared::Transfer { write: true, memory: Memory::Fixed },
-        Opcode::Other(_) | Opcode::Unknown(_) => return Err(prep(libc::EOPNOTSUPP)),
+        Opcode::ReadvFixed => Prepared::Transfer { write: false, memory: Memory::FixedVector },
+        Opcode::WritevFixed => Prepared::Transfer { write: true, memory: Memory::FixedVector },
+        // Served once Write Zeroes is.
+        Opcode::Fallocate | Opcode::Other(_) | Opcode::Unknown(_) => return Err(prep(libc::EOPNOTSUPP)),
     };
     check_personality(sqe)?;
     check_ioprio(sqe.ioprio)?;
@@ -91,13 +100,10 @@ pub(crate) fn prepare(sqe: &Sqe) -> Result<Prepared, Refusal> {
         // Protection information is the only attribute there is, and these namespaces have none.
         return Err(prep(libc::EINVAL));
     }
-    if prepared == (Prepared::Transfer { write: false, memory: Memory::Vector })
-        || prepared == (Prepared::Transfer { write: true, memory: Memory::Vector })
-    {
-        // `iovec_from_user`.
-        if sqe.len > UIO_MAXIOV {
-            return Err(prep(libc::EINVAL));
-        }
+    let vectored = matches!(prepared, Prepared::Transfer { memory: Memory::Vector | Memory::FixedVector, .. });
+    // `iovec_from_user`.
+    if vectored && sqe.len > UIO_MAXIOV {
+        return Err(prep(libc::EINVAL));
     }
     Ok(prepared)
 }
@@ -141,6 +147,46 @@ fn prepare_fsync(sqe: &Sqe) -> Result<Prepared, Refusal> {
         return Err(prep(libc::EINVAL));
     }
     Ok(Prepared::Fsync)
+}
+
+/// `io_sfr_prep`. Which flags there are shows at issue.
+fn prepare_sync_file_range(sqe: &Sqe) -> Result<Prepared, Refusal> {
+    if sqe.ioprio != 0 {
+        return Err(prep(libc::EINVAL));
+    }
+    check_personality(sqe)?;
+    if sqe.addr != 0 || sqe.buf_index != 0 || sqe.file_index != 0 {
+        return Err(prep(libc::EINVAL));
+    }
+    Ok(Prepared::SyncFileRange)
+}
+
+/// `io_fadvise_prep`. Which advice there is shows at issue.
+fn prepare_fadvise(sqe: &Sqe) -> Result<Prepared, Refusal> {
+    if sqe.ioprio != 0 {
+        return Err(prep(libc::EINVAL));
+    }
+    check_personality(sqe)?;
+    if sqe.buf_index != 0 || sqe.file_index != 0 {
+        return Err(prep(libc::EINVAL));
+    }
+    Ok(Prepared::Fadvise)
+}
+
+/// `sync_file_range` (fs/sync.c). Direct I/O leaves nothing in a page cache to be written.
+pub(crate) fn check_sync_file_range(sqe: &Sqe) -> Result<(), Refusal> {
+    const KNOWN: u32 =
+        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let (offset, len) = (sqe.off.cast_signed(), i64::from(sqe.len));
+    let fits = offset >= 0 && offset.checked_add(len).is_some();
+    if sqe.op_flags & !KNOWN == 0 && fits { Ok(()) } else { Err(issue(libc::EINVAL)) }
+}
+
+/// `generic_fadvise` (mm/fadvise.c): the length is `addr`, or `len` where that is 0.
+pub(crate) fn check_fadvise(sqe: &Sqe) -> Result<(), Refusal> {
+    let len = if sqe.addr != 0 { sqe.addr } else { sqe.len.into() };
+    let known = (libc::POSIX_FADV_NORMAL..=libc::POSIX_FADV_NOREUSE).contains(&sqe.op_flags.cast_signed());
+    if len.cast_signed() >= 0 && known { Ok(()) } else { Err(issue(libc::EINVAL)) }
 }
 
 /// `io_uring_cmd_prep`. Which command it is shows at issue.
@@ -255,6 +301,20 @@ mod tests {
         assert_eq!(prepare(&sqe(63)), Err(prep(libc::EINVAL)));
         assert_eq!(prepare(&sqe(255)), Err(prep(libc::EINVAL)));
         assert_eq!(prepare(&sqe(9)), Err(prep(libc::EOPNOTSUPP)));
+    }
+
+    #[test]
+    fn advice_and_ranges_are_checked_as_the_kernel_does() {
+        assert_eq!(prepare(&sqe(8)), Ok(Prepared::SyncFileRange));
+        assert_eq!(prepare(&Sqe { addr: 1, ..sqe(8) }), Err(prep(libc::EINVAL)));
+        assert_eq!(prepare(&Sqe { buf_index: 1, ..sqe(24) }), Err(prep(libc::EINVAL)));
+        assert_eq!(check_sync_file_range(&Sqe { op_flags: 7, ..sqe(8) }), Ok(()));
+        assert_eq!(check_sync_file_range(&Sqe { op_flags: 8, ..sqe(8) }), Err(issue(libc::EINVAL)));
+        assert_eq!(check_sync_file_range(&Sqe { off: u64::MAX, ..sqe(8) }), Err(issue(libc::EINVAL)));
+        assert_eq!(check_sync_file_range(&Sqe { off: i64::MAX as u64, len: 1, ..sqe(8) }), Err(issue(libc::EINVAL)));
+        assert_eq!(check_fadvise(&Sqe { op_flags: 5, ..sqe(24) }), Ok(()));
+        assert_eq!(check_fadvise(&Sqe { op_flags: 6, ..sqe(24) }), Err(issue(libc::EINVAL)));
+        assert_eq!(check_fadvise(&Sqe { addr: 1 << 63, ..sqe(24) }), Err(issue(libc::EINVAL)));
     }
 
     #[test]

@@ -20,7 +20,10 @@ use dmaring_dma::{DmaPool, fork};
 
 use self::buffers::Buffers;
 use self::completions::Completions;
-use self::decode::{Extent, Memory, Prepared, Refusal, check_discard, check_rw_flags, clip, issue, prepare};
+use self::decode::{
+    Extent, Memory, Prepared, Refusal, check_discard, check_fadvise, check_rw_flags, check_sync_file_range, clip,
+    issue, prepare,
+};
 use self::files::{Files, Target};
 use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_FIXED_FILE, MAX_RW_COUNT};
@@ -168,6 +171,10 @@ impl Engine {
     fn announce(&mut self, busy: bool) {
         self.cq.set_flags(busy);
         if self.notifier.is_armed() {
+            // A program that sleeps on the descriptor waits without us: a model is woken now.
+            if busy {
+                self.queues.iter().for_each(IoQueue::relax);
+            }
             self.notifier.keep_ticking(busy);
             self.notifier.update(|| self.cq.has_any());
         }
@@ -218,6 +225,14 @@ impl Engine {
                 let target = self.target(sqe)?;
                 self.fsync(sqe, target)
             }
+            Prepared::SyncFileRange => {
+                self.target(sqe)?;
+                check_sync_file_range(sqe).map(|()| Outcome::Done(0))
+            }
+            Prepared::Fadvise => {
+                self.target(sqe)?;
+                check_fadvise(sqe).map(|()| Outcome::Done(0))
+            }
             Prepared::Discard => {
                 let target = self.target(sqe)?;
                 self.discard(sqe, target)
@@ -229,6 +244,9 @@ impl Engine {
                     self.plain_segments(sqe, memory)?;
                 }
                 let target = self.target(sqe)?;
+                if memory == Memory::FixedVector {
+                    self.buffers.check_segments(sqe.buf_index, &self.segments).map_err(issue)?;
+                }
                 if memory == Memory::Fixed {
                     let segment = self.buffers.segment(sqe.buf_index, sqe.addr, sqe.len.into());
                     self.segments.push(segment.ok_or(issue(libc::EFAULT))?);
@@ -241,7 +259,7 @@ impl Engine {
     /// The program's memory that a plain or vectored entry names.
     fn plain_segments(&mut self, sqe: &Sqe, memory: Memory) -> Result<(), Refusal> {
         let fault = Refusal { errno: libc::EFAULT, ends_batch: true };
-        if memory == Memory::Vector {
+        if matches!(memory, Memory::Vector | Memory::FixedVector) {
             self.user.read_iovecs(sqe.addr, sqe.len, &mut self.segments).ok_or(fault)?;
         } else {
             let len = u64::from(sqe.len).min(MAX_RW_COUNT);

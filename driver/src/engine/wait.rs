@@ -38,11 +38,12 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
+        // As in `publish`, for what was issued just now.
+        if busy && (taken == 0 || self.notifier.is_armed()) {
+            self.queues.iter().for_each(IoQueue::relax);
+        }
         if taken == 0 {
             self.idle_polls += 1;
-            if busy {
-                self.queues.iter().for_each(IoQueue::relax);
-            }
             ticked |= self.idle_polls.is_multiple_of(IDLE_LOOKS);
         }
         if ticked && busy {
@@ -77,6 +78,8 @@ impl Engine {
 
     /// Sleeps until a device raises an event or a tick has passed.
     fn park(&mut self) -> Result<(), Error> {
+        // A model works while the driver sleeps; it may be asleep itself.
+        self.queues.iter().for_each(IoQueue::relax);
         self.system_calls += 1;
         if self.sleeper.sleep(TICK)? {
             self.interrupts += 1;

@@ -6,7 +6,8 @@
 //!
 //! - *stepped*: nothing happens until [`Model::step`] is called, by a test or by a driver that found
 //!   nothing to do. Everything runs on the caller's thread, in the same order each time.
-//! - *threaded*: a thread steps it and sleeps when there has been nothing to do for a while.
+//! - *threaded*: a thread steps it, and sleeps when there has been nothing to do for a while. A driver that
+//!   waits wakes it; a doorbell alone is found after a nap of 50 µs to 2 ms.
 //!
 //! ```text
 //!   transport.rs   registers, configuration space, mappings, vectors, as the driver sees them

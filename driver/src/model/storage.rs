@@ -14,6 +14,8 @@ pub struct Storage {
     len: u64,
     /// `None`: reads are zeroes, writes go nowhere.
     file: Option<File>,
+    /// Somebody else may change the file's length.
+    shared: bool,
 }
 
 impl Storage {
@@ -29,10 +31,11 @@ impl Storage {
         }
         let file = File::from(memfd_create(c"dmaring-model", MFdFlags::MFD_CLOEXEC)?);
         file.set_len(len)?;
-        Ok(Self { len, file: Some(file) })
+        Ok(Self { len, file: Some(file), shared: false })
     }
 
-    /// A file, of the length it has now.
+    /// A file, of the length it has now. When it shrinks later, whatever lies beyond its new end is answered
+    /// with a media error, and it is not made longer again.
     ///
     /// # Errors
     /// What opening it answers; `InvalidInput` when it is empty.
@@ -42,13 +45,13 @@ impl Storage {
         if len == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty file holds no namespace"));
         }
-        Ok(Self { len, file: Some(file) })
+        Ok(Self { len, file: Some(file), shared: true })
     }
 
     /// `len` bytes that read as zeroes and forget what is written.
     #[must_use]
     pub fn null(len: u64) -> Self {
-        Self { len, file: None }
+        Self { len, file: None, shared: false }
     }
 
     /// Length in bytes.
@@ -74,7 +77,17 @@ impl Storage {
     }
 
     pub(super) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(data, offset))
+        let Some(file) = &self.file else { return Ok(()) };
+        self.check_end(file, offset + data.len() as u64)?;
+        file.write_all_at(data, offset)
+    }
+
+    /// Reads find the end by themselves; a write would move it.
+    fn check_end(&self, file: &File, end: u64) -> io::Result<()> {
+        if self.shared && file.metadata()?.len() < end {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 
     pub(super) fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -82,6 +95,7 @@ impl Storage {
         let (Ok(at), Ok(length)) = (i64::try_from(offset), i64::try_from(len)) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        self.check_end(file, offset + len)?;
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         if fallocate(file, flags, at, length).is_ok() {
             return Ok(());
@@ -107,4 +121,33 @@ fn memory_of_the_machine() -> u64 {
     let line = info.lines().find_map(|l| l.strip_prefix("MemTotal:"));
     let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.map_or(u64::MAX, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_shrinks_fails_beyond_its_end_and_is_not_made_longer() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(8192).unwrap();
+        let storage = Storage::file(file.path()).unwrap();
+        storage.write(4096, &[5; 4096]).unwrap();
+        file.as_file().set_len(4096).unwrap();
+        let mut data = [0; 512];
+        assert!(storage.read(4096, &mut data).is_err());
+        assert!(storage.write(4096, &data).is_err());
+        assert!(storage.write(4000, &data).is_err());
+        assert!(storage.zero(4096, 4096).is_err());
+        assert!(storage.read(0, &mut data).is_ok());
+        assert!(storage.write(0, &data).is_ok());
+        assert_eq!((file.as_file().metadata().unwrap().len(), storage.len()), (4096, 8192));
+    }
+
+    #[test]
+    fn memory_has_the_bounds_of_the_machine() {
+        for len in [0, u64::MAX] {
+            assert_eq!(Storage::ram(len).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
 }

@@ -6,12 +6,12 @@ use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dmaring_dma::{Direction, DmaError, Iova, IovaRange, Transport};
+use dmaring_dma::{Direction, DmaError, Iova, IovaRange, Transport, fork};
 use nix::sys::eventfd::EventFd;
 
 use super::config::ModelConfig;
@@ -23,8 +23,8 @@ use crate::spec::regs::{CAP, DOORBELLS};
 #[derive(Clone)]
 pub struct Model {
     shared: Arc<Shared>,
-    /// Ends when the last clone that is not the thread's own goes.
-    _thread: Option<Arc<Thread>>,
+    /// Ends when the last clone goes.
+    thread: Option<Arc<Thread>>,
 }
 
 struct Shared {
@@ -33,22 +33,30 @@ struct Shared {
     doorbells: Doorbells,
     stepped: bool,
     removal: AtomicBool,
+    /// The thread sleeps, or is about to.
+    napping: AtomicBool,
 }
 
 struct Thread {
+    shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     handle: Option<JoinHandle<()>>,
+    generation: u32,
 }
 
-/// Empty steps after which the thread sleeps between them.
+/// Empty steps after which the thread sleeps: about a millisecond.
 const BUSY_STEPS: u32 = 10_000;
-const NAP: Duration = Duration::from_micros(50);
+/// Doorbells are plain stores, which wake nobody. A driver that waits for an answer wakes the thread (see
+/// `relax`); one that only looks at memory, is found after a nap. Naps grow as long as
+/// nothing comes.
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(2);
 
 impl Model {
     /// A model that works only when it is stepped.
     #[must_use]
     pub fn stepped(name: &str, config: ModelConfig) -> Self {
-        Self { shared: Self::shared(name, config, true), _thread: None }
+        Self { shared: Self::shared(name, config, true), thread: None }
     }
 
     /// A model that a thread of its own steps.
@@ -59,26 +67,24 @@ impl Model {
         let shared = Self::shared(name, config, false);
         let stop = Arc::new(AtomicBool::new(false));
         let (work, end) = (Arc::clone(&shared), Arc::clone(&stop));
-        let handle = std::thread::Builder::new().name("dmaring-model".into()).spawn(move || {
-            let mut idle = 0u32;
-            // Relaxed: nothing but the end of the loop depends on it.
-            while !end.load(Ordering::Relaxed) {
-                if work.lock().step() > 0 {
-                    idle = 0;
-                    continue;
-                }
-                idle = idle.saturating_add(1);
-                if idle > BUSY_STEPS { std::thread::sleep(NAP) } else { std::hint::spin_loop() }
-            }
-        })?;
-        Ok(Self { shared, _thread: Some(Arc::new(Thread { stop, handle: Some(handle) })) })
+        let handle = std::thread::Builder::new().name("dmaring-model".into()).spawn(move || work.work(&end))?;
+        let generation = fork::generation();
+        let thread = Thread { shared: Arc::clone(&shared), stop, handle: Some(handle), generation };
+        Ok(Self { shared, thread: Some(Arc::new(thread)) })
     }
 
     fn shared(name: &str, config: ModelConfig, stepped: bool) -> Arc<Shared> {
         let controller = Controller::new(config);
         let doorbells = controller.doorbells.clone();
-        let removal = AtomicBool::new(false);
-        Arc::new(Shared { name: name.to_owned(), controller: Mutex::new(controller), doorbells, stepped, removal })
+        let (removal, napping) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Shared {
+            name: name.to_owned(),
+            controller: Mutex::new(controller),
+            doorbells,
+            stepped,
+            removal,
+            napping,
+        })
     }
 
     /// Carries out everything that is waiting. Answers how many commands that were.
@@ -107,12 +113,60 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Controller> {
         self.controller.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Steps until the end: for a while without pause, then with naps.
+    fn work(&self, end: &AtomicBool) {
+        let mut idle = 0;
+        let mut nap = SHORTEST_NAP;
+        // Relaxed: nothing but the end of the loop depends on it.
+        while !end.load(Ordering::Relaxed) {
+            if self.lock().step() > 0 {
+                idle = 0;
+                nap = SHORTEST_NAP;
+                continue;
+            }
+            if idle < BUSY_STEPS {
+                idle += 1;
+                std::hint::spin_loop();
+                continue;
+            }
+            self.napping.store(true, Ordering::Relaxed);
+            // Pairs with the fence in `wake`: either this look sees the doorbell, or that one sees the nap.
+            fence(Ordering::SeqCst);
+            if self.lock().step() == 0 {
+                std::thread::park_timeout(nap);
+                nap = (nap * 2).min(LONGEST_NAP);
+            } else {
+                idle = 0;
+                nap = SHORTEST_NAP;
+            }
+            self.napping.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Thread {
+    /// Ends a nap.
+    fn wake(&self) {
+        // Pairs with the fence in `work`.
+        fence(Ordering::SeqCst);
+        if self.shared.napping.swap(false, Ordering::Relaxed)
+            && let Some(handle) = &self.handle
+        {
+            handle.thread().unpark();
+        }
+    }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
+        // A child of fork has no such thread to wait for.
+        if self.generation != fork::current() {
+            return;
+        }
         self.stop.store(true, Ordering::Relaxed);
         if let Some(handle) = self.handle.take() {
+            handle.thread().unpark();
             let _ = handle.join();
         }
     }
@@ -224,10 +278,14 @@ unsafe impl Transport for Model {
     }
 
     fn relax(&self) {
-        if self.shared.stepped {
-            self.step();
-        } else {
-            std::hint::spin_loop();
+        match &self.thread {
+            Some(thread) => {
+                thread.wake();
+                std::hint::spin_loop();
+            }
+            None => {
+                self.step();
+            }
         }
     }
 }

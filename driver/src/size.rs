@@ -1,4 +1,4 @@
-//! Sizes on the command line.
+//! Sizes as a user writes them.
 
 /// Parses a size in bytes as fio does: `4k` is 4096. Suffixes k, m, g, t and p, in any case, are powers
 /// of 1024; an `i` and a `b` may follow (`4KiB`, `4kb`).
