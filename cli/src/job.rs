@@ -31,6 +31,8 @@ pub enum Rw {
     /// Random reads and writes
     #[value(name = "randrw")]
     RandMixed,
+    /// Entries that do nothing: what the ring itself costs
+    Nop,
 }
 
 impl Rw {
@@ -43,12 +45,13 @@ impl Rw {
             Self::RandWrite => "randwrite",
             Self::Mixed => "rw",
             Self::RandMixed => "randrw",
+            Self::Nop => "nop",
         }
     }
 
     /// Whether the device is written to.
     pub fn writes(self) -> bool {
-        !matches!(self, Self::Read | Self::RandRead)
+        !matches!(self, Self::Read | Self::RandRead | Self::Nop)
     }
 
     /// Whether places are chosen at random.
@@ -91,7 +94,7 @@ impl Completion {
 /// The job, as it stands on the command line.
 #[derive(Debug, Clone, Args)]
 pub struct JobArgs {
-    /// What to do: read, write, randread, randwrite, rw or randrw
+    /// What to do: read, write, randread, randwrite, rw, randrw or nop
     #[arg(long, value_name = "KIND", default_value = "randread", hide_possible_values = true)]
     pub rw: Rw,
     /// Bytes of each I/O
@@ -199,7 +202,7 @@ impl JobArgs {
             bail!("--fua goes with writes: --rw {} only reads", rw.word());
         }
         let read_percent = match rw {
-            Rw::Read | Rw::RandRead => 100,
+            Rw::Read | Rw::RandRead | Rw::Nop => 100,
             Rw::Write | Rw::RandWrite => 0,
             Rw::Mixed | Rw::RandMixed => self.rwmixread.unwrap_or(50),
         };
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn words_are_those_of_fio() {
-        for word in ["read", "write", "randread", "randwrite", "rw", "randrw"] {
+        for word in ["read", "write", "randread", "randwrite", "rw", "randrw", "nop"] {
             assert_eq!(job(&format!("--rw {word}")).unwrap().rw.word(), word);
         }
         assert_eq!(job("--rw readwrite").unwrap().rw, Rw::Mixed);

@@ -1,11 +1,15 @@
 //! Owns the memory of I/Os in flight: a ring, a buffer of as many slots as I/Os, and which are busy.
 #![expect(unsafe_code)]
 
+mod bare;
+
 use std::io;
 
 use anyhow::Context;
 use dmaring::{Backend, DmaBuf, Ring, SubmissionQueue};
 use io_uring::{opcode, squeue, types};
+
+pub use bare::{Bare, Came};
 
 /// The device that a ring was opened on.
 const DEVICE: types::Fixed = types::Fixed(0);
@@ -20,6 +24,8 @@ pub enum Kind {
     Read,
     /// From the slot to the device.
     Write,
+    /// Nowhere.
+    Nop,
 }
 
 /// One I/O.
@@ -312,6 +318,7 @@ impl Batch<'_> {
             (Kind::Write, false) => {
                 opcode::Write::new(DEVICE, pointer, len).offset(offset).rw_flags(self.slots.write_flags).build()
             }
+            (Kind::Nop, _) => opcode::Nop::new().build(),
         };
         self.slots.busy[slot] = true;
         self.push_entry(&entry.user_data(slot as u64));

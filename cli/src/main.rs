@@ -3,6 +3,7 @@
 mod bench;
 mod bind;
 mod compare;
+mod count;
 mod guard;
 mod info;
 mod interrupt;
@@ -49,6 +50,9 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Run one job on several devices and with several ways of completion, in turn
     Compare(compare::CompareCommand),
+    /// The guest's part of vm compare --count
+    #[command(hide = true)]
+    CountRows(count::rows::CountRows),
     /// Run programs in a guest with emulated NVMe controllers and an IOMMU
     Vm(vm::VmCommand),
 }
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Command::Info(command) => done(command.run()),
         Command::Bench(command) => command.run(command_line()),
         Command::Compare(command) => command.run(command_line()),
+        Command::CountRows(command) => command.run(command_line()),
         Command::Vm(command) => command.run(command_line()),
     };
     result.unwrap_or_else(|error| {

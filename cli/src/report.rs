@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dmaring_qemu::Section;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::session::{Sample, Session};
@@ -51,6 +52,9 @@ pub struct Run {
     pub bs: u64,
     pub iodepth: u32,
     pub numjobs: u32,
+    /// Ordinary memory instead of registered memory.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub plain: bool,
     pub seconds: f64,
     pub ios: u64,
     pub reads: u64,
@@ -68,13 +72,31 @@ pub struct Run {
     pub cpu_ns_per_io: f64,
     /// 0 where the kernel writes them.
     pub doorbells_per_io: f64,
-    /// 0 where the kernel handles them.
+    /// 0 where the kernel handles them and nobody counts.
     pub interrupts_per_io: f64,
+    /// What was counted between the marks, where QEMU counted.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
     /// What the check of the data has found, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<Checked>,
     /// The slices that the run was made of.
     pub slices: Vec<Slice>,
+}
+
+/// Instructions and accesses to device memory, as QEMU counted them between the marks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Without those of empty polls.
+    pub user_instructions_per_io: f64,
+    /// Interrupts and ticks included, whoever they were for.
+    pub kernel_instructions_per_io: f64,
+    /// Of NVMe controllers.
+    pub mmio_per_io: f64,
+    /// Null where there was no interrupt.
+    pub completions_per_interrupt: Option<f64>,
+    /// All that was counted.
+    pub section: Section,
 }
 
 /// Latencies in nanoseconds.
@@ -148,6 +170,7 @@ impl Run {
             bs: job.bs,
             iodepth: job.iodepth,
             numjobs: job.numjobs,
+            plain: job.plain,
             seconds: 0.0,
             ios: 0,
             reads: 0,
@@ -162,6 +185,7 @@ impl Run {
             cpu_ns_per_io: 0.0,
             doorbells_per_io: 0.0,
             interrupts_per_io: 0.0,
+            counted: None,
             verified: None,
             slices: Vec::new(),
         };
@@ -174,7 +198,7 @@ impl Run {
         let mut sum = Sample::default();
         samples.iter().for_each(|sample| sum.add(sample));
         let tally = &sum.tally;
-        let good = tally.reads + tally.writes;
+        let good = tally.good_ios();
         let per_io = |count: u64| ratio(count as f64, tally.ios() as f64);
         self.seconds = sum.time.as_secs_f64();
         self.ios = tally.ios();
@@ -226,6 +250,24 @@ impl Run {
         }
         all
     }
+}
+
+impl Counted {
+    /// The section of a run of so many I/Os, during which so many interrupts came.
+    pub fn new(section: Section, ios: u64, interrupts: u64) -> Self {
+        let per_io = |count: u64| ratio(count as f64, ios as f64);
+        Self {
+            user_instructions_per_io: per_io(section.user),
+            kernel_instructions_per_io: per_io(section.kernel),
+            mmio_per_io: per_io(section.nvme_accesses()),
+            completions_per_interrupt: (interrupts > 0).then(|| ios as f64 / interrupts as f64),
+            section,
+        }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl From<&Verified> for Checked {

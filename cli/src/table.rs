@@ -12,12 +12,18 @@ pub fn new(header: &[&str]) -> Table {
     table
 }
 
-/// The whole report: counts first, as they mean something everywhere.
-pub fn render(report: &Report) -> String {
+/// What a report was made with, and on.
+pub fn head(report: &Report) -> String {
     let mut text = format!("{}\nhost    {}\nkernel  {}\n", report.command, report.host, report.kernel);
     if let Some(qemu) = &report.qemu {
         text += &format!("qemu    {qemu}\n");
     }
+    text
+}
+
+/// The whole report: counts first, as they mean something everywhere.
+pub fn render(report: &Report) -> String {
+    let mut text = head(report);
     let runs = if report.summary.is_empty() { &report.runs } else { &report.summary };
     if let Some(run) = runs.first() {
         text += &format!("job     {}\n", job(run));

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use dmaring_qemu::{Controller, Input, KernelSource, Namespace, Storage, Vm, VmError};
+use dmaring_qemu::{Controller, GuestExit, Input, KernelSource, Namespace, Storage, Vm, VmError};
 
+use crate::count;
 use crate::output;
 use crate::vm_compare::VmCompare;
 use dmaring::parse_size;
@@ -28,6 +29,10 @@ enum Action {
     Run {
         #[command(flatten)]
         options: VmOptions,
+        /// Count instructions and MMIO accesses of the sections that the command marks, as dmaring bench
+        /// does; they are printed on standard error
+        #[arg(long)]
+        count: bool,
         /// A program of this machine, taken along with its libraries, or one that is in the guest
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -46,9 +51,9 @@ enum Action {
 /// What the guest is like.
 #[derive(Args)]
 pub struct VmOptions {
-    /// CPUs of the guest
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub cpus: u32,
+    /// CPUs of the guest [default: 2, and 1 for counting]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
     /// Memory of the guest
     #[arg(long, value_name = "SIZE", default_value = "1g", value_parser = parse_size)]
     pub memory: u64,
@@ -61,9 +66,9 @@ pub struct VmOptions {
     /// Logical block size: 512 or 4096
     #[arg(long, value_name = "BYTES", default_value = "512", value_parser = parse_block_size)]
     pub block_size: u32,
-    /// Where namespaces keep their data: null (nowhere), mem (memory) or a raw file
-    #[arg(long, value_name = "null|mem|FILE", default_value = "mem")]
-    pub storage: PathBuf,
+    /// Where namespaces keep their data: null (nowhere), mem (memory) or a raw file [default: mem]
+    #[arg(long, value_name = "null|mem|FILE")]
+    pub storage: Option<PathBuf>,
     /// Size of each namespace; a file that does not exist is made this large
     #[arg(long, value_name = "SIZE", default_value = "1g", value_parser = parse_size)]
     pub size: u64,
@@ -143,7 +148,6 @@ impl VmOptions {
     pub fn to_vm(&self) -> anyhow::Result<Vm> {
         let own = env::current_exe().context("finding the running executable")?;
         let mut vm = Vm::new()
-            .cpus(self.cpus)
             .memory(self.memory)
             .iommu(!self.no_iommu)
             .kernel(self.kernel_source()?)
@@ -151,6 +155,9 @@ impl VmOptions {
             .log(self.log.clone())
             .verbose(self.verbose)
             .add(own, Some(Path::new("/bin/dmaring")));
+        if let Some(cpus) = self.cpus {
+            vm = vm.cpus(cpus);
+        }
         let storage = self.storage()?;
         for _ in 0..self.controllers {
             let namespace = Namespace::new(storage.clone()).block_size(self.block_size);
@@ -182,7 +189,8 @@ impl VmOptions {
     }
 
     fn storage(&self) -> anyhow::Result<Storage> {
-        match self.storage.to_str() {
+        let path = self.storage.clone().unwrap_or_else(|| "mem".into());
+        match path.to_str() {
             Some("null") => {
                 return Ok(Storage::Null { size_bytes: self.size });
             }
@@ -191,7 +199,6 @@ impl VmOptions {
             }
             _ => {}
         }
-        let path = self.storage.clone();
         if self.controllers * self.namespaces > 1 {
             bail!("--storage {} can back only one namespace: take --controllers 1 --namespaces 1", path.display());
         }
@@ -226,13 +233,18 @@ impl VmCommand {
     /// Whatever kept the command from running to its end.
     pub fn run(self, command_line: String) -> anyhow::Result<ExitCode> {
         match self.action {
-            Action::Run { options, command } => {
+            Action::Run { options, count, command } => {
                 let (vm, command) = with_command(options.to_vm()?, &options.add, command)?;
-                finish(&vm.input(Input::Inherit), command)
+                let vm = if count { counting(vm, &options) } else { vm };
+                let exit = finish(&vm.input(Input::Inherit), command)?;
+                if count {
+                    eprint!("{}", count::sections(&exit.sections));
+                }
+                Ok(exit_code(&exit))
             }
             Action::Shell { options } => {
                 let (vm, command) = with_shell(options.to_vm()?)?;
-                finish(&vm, command)
+                finish(&vm, command).map(|exit| exit_code(&exit))
             }
             Action::Compare(compare) => compare.run(command_line),
             Action::Fetch => {
@@ -246,9 +258,25 @@ impl VmCommand {
 }
 
 /// Runs, showing the end of the kernel log if the guest failed.
-pub fn finish(vm: &Vm, command: Vec<String>) -> anyhow::Result<ExitCode> {
-    let exit = vm.run(command).inspect_err(show_log)?;
-    Ok(ExitCode::from(u8::try_from(exit.status()).unwrap_or(1)))
+///
+/// # Errors
+/// Whatever kept the command from running to its end.
+pub fn finish(vm: &Vm, command: Vec<String>) -> anyhow::Result<GuestExit> {
+    Ok(vm.run(command).inspect_err(show_log)?)
+}
+
+/// The guest command's exit status as ours.
+pub fn exit_code(exit: &GuestExit) -> ExitCode {
+    ExitCode::from(u8::try_from(exit.status()).unwrap_or(1))
+}
+
+/// The same guest, counted; with one CPU unless the user said how many.
+pub fn counting(vm: Vm, options: &VmOptions) -> Vm {
+    let vm = vm.count(true);
+    match options.cpus {
+        Some(cpus) => vm.cpus(cpus),
+        None => vm,
+    }
 }
 
 fn show_log(error: &VmError) {

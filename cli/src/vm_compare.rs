@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use dmaring_qemu::Vm;
+use dmaring_qemu::{GuestExit, Vm};
 
+use crate::count;
 use crate::job::{JobArgs, Limit, parse_length};
 use crate::machine::Machine;
 use crate::output::{self, JsonSink};
@@ -24,6 +25,10 @@ const GUEST_JSON: &str = "/tmp/compare.json";
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Of each device with each completion, in each round.
 const DEFAULT_TIME: Duration = Duration::from_secs(1);
+/// Of each row that is counted.
+const COUNTED_IOS: u64 = 20_000;
+/// Longest for all rows that are counted.
+const COUNTING_PATIENCE: Duration = Duration::from_secs(1800);
 /// Rows of a round: two controllers, polled and by interrupt.
 const ROWS: u32 = 4;
 
@@ -41,6 +46,10 @@ pub struct VmCompare {
     /// Rounds; the controllers swap their roles between them
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// Count instead of timing: instructions and MMIO per I/O, polled and by interrupt, at several depths,
+    /// on null storage; --ios is of each row [default: 20000]
+    #[arg(long, conflicts_with_all = ["iodepth", "runtime", "rounds", "numjobs", "plain", "no_latency"])]
+    count: bool,
     /// Write the figures as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -55,8 +64,11 @@ impl VmCompare {
         if self.options.controllers > 2 {
             bail!("--controllers {}: a comparison takes two", self.options.controllers);
         }
-        let job = self.job.resolve(DEFAULT_TIME)?;
         self.options.controllers = 2;
+        if self.count {
+            return self.run_counting(command_line);
+        }
+        let job = self.job.resolve(DEFAULT_TIME)?;
         self.job.runtime = match job.limit {
             Limit::Time(time) => Some(time),
             Limit::Ios(_) => None,
@@ -73,21 +85,41 @@ impl VmCompare {
         let json = self.json.as_deref().map(JsonSink::open).transpose()?;
         let figures = tempfile::NamedTempFile::new().context("making a temporary file")?;
         let vm = self.options.to_vm()?.get(GUEST_JSON, figures.path());
-        let status = vm::finish(&vm, self.guest_command())?;
-        let text = fs::read_to_string(figures.path()).context("reading what the guest has measured")?;
-        if text.is_empty() {
-            // It has said why itself.
-            return Ok(if status == ExitCode::SUCCESS { ExitCode::FAILURE } else { status });
-        }
-        let mut report: Report = serde_json::from_str(&text).context("reading what the guest has measured")?;
-        report.host = Machine::this().host;
-        report.command = command_line;
+        let exit = vm::finish(&vm, self.guest_command())?;
+        let Some(report) = read(&figures, command_line)? else {
+            return Ok(failure(&exit));
+        };
         output::publish(json, &report, &table::render(&report))?;
-        Ok(status)
+        Ok(vm::exit_code(&exit))
+    }
+
+    fn run_counting(mut self: Box<Self>, command_line: String) -> anyhow::Result<ExitCode> {
+        self.job.ios.get_or_insert(COUNTED_IOS);
+        self.job.no_latency = true;
+        let job = self.job.resolve(DEFAULT_TIME)?;
+        if job.rw.writes() {
+            bail!("--count --rw {}: reads are counted (--rw randread or read)", job.rw.word());
+        }
+        self.options.storage.get_or_insert_with(|| "null".into());
+        self.options.timeout.get_or_insert(COUNTING_PATIENCE);
+        let json = self.json.as_deref().map(JsonSink::open).transpose()?;
+        let figures = tempfile::NamedTempFile::new().context("making a temporary file")?;
+        let vm = vm::counting(self.options.to_vm()?, &self.options).get(GUEST_JSON, figures.path());
+        let mut words = vec!["dmaring".to_owned(), "count-rows".to_owned()];
+        words.extend(["--swap".to_owned(), pair(), "--size".to_owned(), self.region.to_string()]);
+        words.extend(["--json", GUEST_JSON].map(str::to_owned));
+        words.extend(self.job.words());
+        let exit = vm::finish(&vm, words)?;
+        let Some(mut report) = read(&figures, command_line)? else {
+            return Ok(failure(&exit));
+        };
+        count::merge(&mut report, &exit.sections)?;
+        output::publish(json, &report, &count::render(&report))?;
+        Ok(vm::exit_code(&exit))
     }
 
     fn guest_command(&self) -> Vec<String> {
-        let pair = format!("{},{}", Vm::controller_address(0), Vm::controller_address(1));
+        let pair = pair();
         let (size, rounds) = (self.region.to_string(), self.rounds.to_string());
         let own = ["dmaring", "compare", "--swap", &pair, "--rounds", &rounds, "--size", &size];
         let mut words: Vec<String> = own.map(str::to_owned).to_vec();
@@ -98,4 +130,26 @@ impl VmCompare {
         }
         words
     }
+}
+
+/// The two controllers.
+fn pair() -> String {
+    format!("{},{}", Vm::controller_address(0), Vm::controller_address(1))
+}
+
+/// The guest's report, or nothing if there is none: the guest has said why itself.
+fn read(figures: &tempfile::NamedTempFile, command_line: String) -> anyhow::Result<Option<Report>> {
+    let text = fs::read_to_string(figures.path()).context("reading what the guest has measured")?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let mut report: Report = serde_json::from_str(&text).context("reading what the guest has measured")?;
+    report.host = Machine::this().host;
+    report.command = command_line;
+    Ok(Some(report))
+}
+
+/// The exit status without a report, which is never success.
+fn failure(exit: &GuestExit) -> ExitCode {
+    if exit.success() { ExitCode::FAILURE } else { vm::exit_code(exit) }
 }

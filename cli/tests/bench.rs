@@ -11,6 +11,8 @@ use std::process::{Child, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use support::{assert_status, dmaring, text};
 use tempfile::TempDir;
@@ -189,7 +191,7 @@ fn a_reader_that_goes_away_is_no_error() {
 fn the_first_interrupt_ends_it_in_order() {
     let disk = disk();
     let mut child = endless(&disk);
-    signal(&child, "INT");
+    signal(&child, Signal::SIGINT);
     let status = wait(&mut child);
     let (mut stdout, mut stderr) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
@@ -221,9 +223,8 @@ fn endless(disk: &Disk) -> Child {
     child
 }
 
-fn signal(child: &Child, name: &str) {
-    let id = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
 }
 
 fn wait(child: &mut Child) -> Option<i32> {

@@ -54,7 +54,7 @@ impl RingBuilder {
     }
 
     /// Whether a `pci:` device that cannot be had is replaced by a kernel ring on its block device, if
-    /// the kernel's driver has it. Default: false. [`Ring::fallback_reason`] says why it happened.
+    /// the kernel's driver has it; completion is the ordinary mode then. Default: false. [`Ring::fallback_reason`] says why it happened.
     #[must_use]
     pub fn fallback(mut self, yes: bool) -> Self {
         self.fallback = yes;
@@ -104,7 +104,10 @@ impl RingBuilder {
                 };
                 let reason = FallbackReason::new(name, error);
                 tracing::info!(%reason, path = %path.display(), "falling back to the kernel's io_uring");
-                self.open_path(&path, &path.display().to_string(), params, Some(reason))
+                // A disk of the kernel's has poll queues only where someone asked for them; the ordinary mode
+                // works on all.
+                let ordinary = Self { completion: CompletionMode::Interrupt, ..self };
+                ordinary.open_path(&path, &path.display().to_string(), params, Some(reason))
             }
         }
     }

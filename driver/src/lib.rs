@@ -48,6 +48,7 @@ mod error;
 mod face;
 mod file;
 mod kernel;
+pub mod mark;
 pub mod model;
 mod notify;
 mod nvme;

@@ -120,10 +120,12 @@ impl Ring {
         SubmissionQueue::new(self.view)
     }
 
-    /// The completion queue. Lets the ring advance first.
+    /// The completion queue. Lets the ring advance first, unless completions are waiting to be taken.
     #[inline]
     pub fn completion(&mut self) -> CompletionQueue<'_> {
-        self.progress();
+        if self.view.cq_tail() == self.view.cq_head() {
+            self.progress();
+        }
         CompletionQueue::new(self)
     }
 

@@ -9,13 +9,13 @@
 //! A kernel in the cache is taken without asking apt; only [`fetch`] looks for a newer one.
 
 use std::cmp::Ordering;
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::cache;
 use crate::debversion;
 use crate::error::{Doing, VmError};
 use crate::install::{find_in_path, tool, update};
@@ -23,6 +23,7 @@ use crate::kernel::Kernel;
 
 /// The series whose behaviour the tests know.
 const SERIES: &str = "6.12";
+const FOLDER: &str = "kernel";
 const SCRATCH: &str = "unpacking-";
 const REMEDY: &str = "run `apt-get update` as root, or give an image (`--kernel PATH` or `--kernel host`)";
 
@@ -67,7 +68,7 @@ impl Package {
 
 /// The cache's newest kernel, or one fetched now.
 pub(crate) fn cached_or_fetched() -> Result<Kernel, VmError> {
-    let cache = cache()?;
+    let cache = cache::folder(FOLDER)?;
     if let Some(kernel) = newest_cached(&cache) {
         return Ok(kernel);
     }
@@ -81,18 +82,9 @@ pub(crate) fn cached_or_fetched() -> Result<Kernel, VmError> {
 
 /// Fetches the newest kernel apt knows, unless the cache has it.
 pub(crate) fn fetch() -> Result<Kernel, VmError> {
-    let cache = cache()?;
+    let cache = cache::folder(FOLDER)?;
     let _lock = lock(&cache)?;
     fetch_into(&cache)
-}
-
-fn cache() -> Result<PathBuf, VmError> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    let no_home = || VmError::Config("no place for the kernel cache: set HOME or XDG_CACHE_HOME".to_owned());
-    let cache = base.ok_or_else(no_home)?.join("dmaring/kernel");
-    fs::create_dir_all(&cache).doing(|| format!("making {}", cache.display()))?;
-    Ok(cache)
 }
 
 fn lock(cache: &Path) -> Result<Flock<File>, VmError> {

@@ -42,6 +42,14 @@ pub enum VmError {
         /// What the user can do.
         remedy: &'static str,
     },
+    /// Instructions cannot be counted.
+    #[error("instructions cannot be counted: {reason}; {remedy}")]
+    Count {
+        /// What was tried.
+        reason: String,
+        /// What the user can do.
+        remedy: &'static str,
+    },
     /// A kernel module is damaged or in a form that cannot be unpacked.
     #[error("kernel module {module}: {reason}")]
     Module {

@@ -20,7 +20,9 @@
 //! Emulation is always TCG, as neither KVM nor a second IOMMU can be taken for granted.
 
 mod args;
+mod cache;
 mod closure;
+mod count;
 mod debian;
 mod debversion;
 mod device;
@@ -40,6 +42,7 @@ mod session;
 mod spawn;
 mod vm;
 
+pub use count::{Accesses, Section};
 pub use device::{Controller, Namespace, Storage};
 pub use error::{GuestLog, VmError};
 pub use kernel::{Kernel, KernelSource};

@@ -10,6 +10,7 @@ use std::path::Path;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::args::{Machine, Wiring};
+use crate::count::{Counter, Section};
 use crate::device::Storage;
 use crate::error::{Doing, VmError};
 use crate::initramfs::{self, Initramfs};
@@ -20,12 +21,15 @@ use crate::vm::{Input, Vm};
 use crate::{install, klog, modules, raw_mode, spawn};
 
 /// How the command in the guest ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuestExit {
     /// Exit code, if it ended by itself.
     pub code: Option<i32>,
     /// Signal that killed it.
     pub signal: Option<i32>,
+    /// What was counted, section by section in the order they ended; empty without
+    /// [`Vm::count`](crate::Vm::count).
+    pub sections: Vec<Section>,
 }
 
 impl GuestExit {
@@ -67,6 +71,7 @@ pub(crate) fn run(vm: &Vm, command: Vec<String>, sinks: &mut Sinks<'_>) -> Resul
     }
     let log_file = vm.log.as_deref().map(klog::open).transpose()?;
     let qemu = install::qemu()?;
+    let mut counter = if vm.count { Some(Counter::new(&qemu)?) } else { None };
     let kernel = vm.kernel.locate()?;
     let (initrd, library_path) = build_initramfs(vm, &kernel, command)?;
 
@@ -78,10 +83,16 @@ pub(crate) fn run(vm: &Vm, command: Vec<String>, sinks: &mut Sinks<'_>) -> Resul
             fds.push(memory_disk(size_bytes)?);
         }
     }
+    let disks_end = fds.len();
+    let mut qemu_args = vm.qemu_args.clone();
+    if let Some(counter) = &mut counter {
+        fds.push(counter.lines()?);
+        qemu_args.extend(["-plugin".to_owned(), counter.argument(&fds[disks_end])?]);
+    }
     let number = |index: usize| fds[index].as_raw_fd();
-    let disks = fds[3..].iter().map(AsRawFd::as_raw_fd).collect();
+    let disks = fds[3..disks_end].iter().map(AsRawFd::as_raw_fd).collect();
     let wiring = Wiring { initrd: number(0), port: number(1), console: number(2), disks };
-    let mut kernel_args = vm.kernel_args.clone();
+    let mut kernel_args = vm.all_kernel_args();
     if !library_path.is_empty() {
         // The kernel hands what it does not know to init as environment.
         kernel_args.push(format!("LD_LIBRARY_PATH={library_path}"));
@@ -95,7 +106,7 @@ pub(crate) fn run(vm: &Vm, command: Vec<String>, sinks: &mut Sinks<'_>) -> Resul
         verbose: vm.verbose,
         kernel: &kernel,
         kernel_args: &kernel_args,
-        qemu_args: &vm.qemu_args,
+        qemu_args: &qemu_args,
     };
     let args = machine.args(&wiring);
     if vm.verbose {
@@ -104,7 +115,11 @@ pub(crate) fn run(vm: &Vm, command: Vec<String>, sinks: &mut Sinks<'_>) -> Resul
     let child = spawn::spawn(&qemu, &args, &fds).doing(|| format!("starting {}", qemu.display()))?;
     // Ours must be closed, or the end of QEMU would not show as the end of the streams.
     drop(fds);
-    Session::new(vm, child, port, console, log_file).run(sinks)
+    let mut exit = Session::new(vm, child, port, console, log_file).run(sinks)?;
+    if let Some(counter) = counter {
+        exit.sections = counter.sections()?;
+    }
+    Ok(exit)
 }
 
 fn memory_disk(size_bytes: u64) -> Result<OwnedFd, VmError> {

@@ -196,7 +196,7 @@ impl<'a> Session<'a> {
             let (kills, memory_mib) = (status.oom_kills, self.vm.memory_mib());
             return Err(VmError::OutOfMemory { kills, memory_mib, log: self.keep_log() });
         }
-        let exit = GuestExit { code: status.code, signal: status.signal };
+        let exit = GuestExit { code: status.code, signal: status.signal, sections: Vec::new() };
         match self.lost.take() {
             // A command that failed has said more than a file it did not write.
             Some(lost) if exit.success() => Err(lost),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::args;
+use crate::count;
 use crate::device::{Controller, Namespace, Storage};
 use crate::error::VmError;
 use crate::kernel::{Kernel, KernelSource};
@@ -42,6 +43,7 @@ pub struct Vm {
     pub(crate) controllers: Vec<Controller>,
     pub(crate) iommu: bool,
     pub(crate) one_thread: bool,
+    pub(crate) count: bool,
     pub(crate) kernel: KernelSource,
     pub(crate) kernel_args: Vec<String>,
     pub(crate) qemu_args: Vec<String>,
@@ -71,6 +73,7 @@ impl Vm {
             controllers: Vec::new(),
             iommu: true,
             one_thread: false,
+            count: false,
             kernel: KernelSource::default(),
             kernel_args: Vec::new(),
             qemu_args: Vec::new(),
@@ -117,6 +120,24 @@ impl Vm {
     #[must_use]
     pub fn one_thread(mut self, one: bool) -> Self {
         self.one_thread = one;
+        self
+    }
+
+    /// Counts instructions and MMIO accesses of marked sections of the command: see [`Section`].
+    ///
+    /// This makes it one CPU, unless [`Vm::cpus`] follows, all on one thread of the host, and boots the
+    /// kernel at its best: no translation of its own DMA (`iommu=pt`) and an NVMe queue to poll
+    /// (`nvme.poll_queues=1`), unless its command line has these already. Needs a C compiler: `CC`, or
+    /// `cc`, `gcc` or `clang` in PATH.
+    ///
+    /// [`Section`]: crate::Section
+    #[must_use]
+    pub fn count(mut self, count: bool) -> Self {
+        self.count = count;
+        if count {
+            self.cpus = 1;
+            self.one_thread = true;
+        }
         self
     }
 
@@ -244,6 +265,20 @@ impl Vm {
         self.memory_bytes / MIB
     }
 
+    /// The kernel's command line as far as it is up to the user.
+    pub(crate) fn all_kernel_args(&self) -> Vec<String> {
+        let mut args = self.kernel_args.clone();
+        if self.count {
+            for usual in count::KERNEL_ARGS {
+                let name = usual.split_once('=').map(|(name, _)| name);
+                if !args.iter().any(|arg| arg.split_once('=').map(|(name, _)| name) == name) {
+                    args.push(usual.to_owned());
+                }
+            }
+        }
+        args
+    }
+
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         self.controllers.iter().flat_map(|controller| &controller.namespaces)
     }
@@ -295,6 +330,14 @@ pub fn fetch() -> Result<(PathBuf, Kernel), VmError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counting_has_the_kernel_at_its_best_unless_told_otherwise() {
+        let vm = Vm::new().kernel_arg("iommu=nopt").count(true);
+        assert_eq!((vm.cpus, vm.one_thread), (1, true));
+        assert_eq!(vm.all_kernel_args(), ["iommu=nopt", "nvme.poll_queues=1"]);
+        assert_eq!(vm.count(false).all_kernel_args(), ["iommu=nopt"]);
+    }
 
     #[test]
     fn nonsense_is_refused_before_anything_starts() {

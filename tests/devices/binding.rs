@@ -1,9 +1,11 @@
 //! Taking controllers from the kernel and giving them back, on a real sysfs.
 
 use std::ffi::CString;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use dmaring_dma::sysfs::{BindOptions, Sysfs, Use};
 use nix::mount::{MsFlags, mount, umount};
@@ -24,23 +26,22 @@ const IMAGE_BYTES: u64 = 32 << 20;
 const MOUNT_POINT: &str = "/tmp/held";
 
 /// A file with an ext4 file system for namespace 1; an empty one where mke2fs is not to be had. Made by
-/// the host.
+/// the host; it has no name, and goes with this process.
 pub(super) fn image() -> Result<PathBuf, String> {
-    let path = std::env::temp_dir().join(format!("dmaring-tests-{}.ext4", std::process::id()));
-    let made = std::fs::File::create(&path).and_then(|file| file.set_len(IMAGE_BYTES));
-    made.map_err(|error| format!("{}: {error}", path.display()))?;
+    static IMAGE: OnceLock<std::fs::File> = OnceLock::new();
+    let failed = |error: std::io::Error| format!("no file for an image: {error}");
+    let file = tempfile::tempfile().map_err(failed)?;
+    file.set_len(IMAGE_BYTES).map_err(failed)?;
+    let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
     for program in ["mke2fs", "/sbin/mke2fs", "/usr/sbin/mke2fs"] {
         let made = Command::new(program).args(["-q", "-F", "-t", "ext4", "-O", "^has_journal"]).arg(&path).output();
         if made.is_ok_and(|output| output.status.success()) {
             break;
         }
     }
+    // There is one such guest.
+    let _ = IMAGE.set(file);
     Ok(path)
-}
-
-/// Removes what [`image`] made.
-pub(crate) fn remove_image() {
-    let _ = std::fs::remove_file(std::env::temp_dir().join(format!("dmaring-tests-{}.ext4", std::process::id())));
 }
 
 /// The block device of a namespace of the controller.

@@ -19,7 +19,6 @@ pub(crate) mod zoo;
 
 use crate::case::Case;
 
-pub(crate) use binding::remove_image;
 pub(crate) use helper::{ARGUMENT, helper};
 
 /// On controllers of all kinds.

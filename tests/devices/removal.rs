@@ -1,17 +1,17 @@
-//! A device that is taken away. The last cases of their guest.
+//! A device that is taken away.
 
 use std::time::{Duration, Instant};
 
-use super::zoo::{self, ODD};
+use super::zoo::{self, REMOVED};
 use crate::case::{Bench, Case, Outcome, cases};
 use crate::support::rig::{expect_errno, read};
 
 pub(super) const ALL: &[Case] = cases![a_device_that_is_removed_fails_its_io_and_is_let_go];
 
 fn a_device_that_is_removed_fails_its_io_and_is_let_go(_: &Bench) -> Outcome {
-    let mut rig = zoo::open(ODD, 1, zoo::interrupted(8))?;
+    let mut rig = zoo::open(REMOVED, 1, zoo::interrupted(8))?;
     let own = rig.alloc(8 << 20)?;
-    let address = zoo::address(ODD);
+    let address = zoo::address(REMOVED);
     // Takes about four seconds; the device is wanted back in the middle of it.
     rig.push(&read(&own, 0))?;
     rig.ring.submit()?;
@@ -32,7 +32,7 @@ fn a_device_that_is_removed_fails_its_io_and_is_let_go(_: &Bench) -> Outcome {
     assert!(waited.elapsed() < Duration::from_secs(15), "{:?}", waited.elapsed());
     assert!(std::fs::metadata(format!("/sys/bus/pci/devices/{address}")).is_err(), "it is gone");
     std::fs::write("/sys/bus/pci/rescan", "1")?;
-    let mut again = zoo::open(ODD, 2, zoo::polled(8))?;
+    let mut again = zoo::open(REMOVED, 1, zoo::polled(8))?;
     again.get(0, 4096)?;
     Ok(())
 }

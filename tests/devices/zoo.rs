@@ -24,11 +24,15 @@ pub(super) const FEW: usize = 6;
 /// Namespace 1 holds an ext4 file system, namespace 2 becomes swap.
 pub(super) const HELD: usize = 7;
 /// Namespace 1 moves [`SLOW_BYTES_PER_SECOND`]; 2 fails to read [`BAD_OFFSET`] and to write
-/// [`BAD_WRITE_OFFSET`]; 3 needs a minute for [`SILENT_BYTES`].
+/// [`BAD_WRITE_OFFSET`].
 pub(super) const ODD: usize = 8;
 /// Never taken from the kernel.
 pub(super) const KERNEL: usize = 9;
-const COUNT: usize = 10;
+/// Needs a minute for [`SILENT_BYTES`].
+pub(super) const SILENT: usize = 10;
+/// As slow as the first namespace of [`ODD`]; it is removed and comes back.
+pub(super) const REMOVED: usize = 11;
+const COUNT: usize = 12;
 
 pub(super) const SLOW_BYTES_PER_SECOND: u64 = 2 * MIB;
 pub(super) const BAD_OFFSET: u64 = MIB;
@@ -51,7 +55,9 @@ pub(crate) fn vm(vm: Vm) -> Result<Vm, String> {
     controllers[FEW].max_ioqpairs = Some(2);
     controllers[FEW].msix_qsize = Some(2);
     controllers[HELD].namespaces = vec![Namespace::new(Storage::File { path: super::binding::image()? }), mem()];
-    controllers[ODD].namespaces.clear();
+    for index in [ODD, SILENT, REMOVED] {
+        controllers[index].namespaces.clear();
+    }
     let mut vm = controllers.into_iter().fold(vm, Vm::controller);
     for argument in odd_namespaces().into_iter().chain(other_functions()) {
         vm = vm.qemu_arg(argument);
@@ -62,7 +68,6 @@ pub(crate) fn vm(vm: Vm) -> Result<Vm, String> {
 fn odd_namespaces() -> Vec<String> {
     let null = format!("null-co,{{}}size={},{{}}read-zeroes=on", 64 * MIB);
     let below = |path: &str| format!("{path}driver={}", null.replace("{}", path));
-    let bus = format!("nvme{ODD}");
     let mut arguments = Vec::new();
     let throttled = |id: &str, rate: u64| {
         [
@@ -73,6 +78,7 @@ fn odd_namespaces() -> Vec<String> {
         ]
     };
     arguments.extend(throttled("slow", SLOW_BYTES_PER_SECOND));
+    arguments.extend(throttled("removed", SLOW_BYTES_PER_SECOND));
     arguments.extend(throttled("silent", SILENT_BYTES as u64 / 60));
     let rule = |number: u8, iotype: &str, offset: u64| {
         let at = offset / 512;
@@ -81,8 +87,8 @@ fn odd_namespaces() -> Vec<String> {
     };
     let rules = format!("{},{}", rule(0, "read", BAD_OFFSET), rule(1, "write", BAD_WRITE_OFFSET));
     arguments.extend(["-blockdev".to_owned(), format!("driver=blkdebug,node-name=bad,{rules},{}", below("image."))]);
-    for (nsid, node) in [(1, "slow"), (2, "bad"), (3, "silent")] {
-        arguments.extend(["-device".to_owned(), format!("nvme-ns,drive={node},bus={bus},nsid={nsid}")]);
+    for (index, nsid, node) in [(ODD, 1, "slow"), (ODD, 2, "bad"), (SILENT, 1, "silent"), (REMOVED, 1, "removed")] {
+        arguments.extend(["-device".to_owned(), format!("nvme-ns,drive={node},bus=nvme{index},nsid={nsid}")]);
     }
     arguments
 }

@@ -60,7 +60,7 @@ pub(super) fn report(machine: Machine, name: &str) -> Report {
             return report.clone();
         }
         if let Some(reason) = &state.ended {
-            return Report::failed(name, format!("the guest ended before this case: {reason}"));
+            return Report::failed(name, format!("the guest ended before this case had reported: {reason}"));
         }
         state = guest.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
@@ -104,9 +104,7 @@ fn run(machine: Machine, guest: &Guest) {
         Ok(exit) => (format!("its runner ended with {}", exit.status()), true),
         Err(reason) => (reason, true),
     };
-    if std::env::var_os("DMARING_TESTS_TIMES").is_some() {
-        eprintln!("guest {}: {:.1} s", machine.name(), start.elapsed().as_secs_f32());
-    }
+    super::times::note(&format!("guest {}", machine.name()), start.elapsed().as_millis() as u64);
     state.ended = Some(if tail.is_empty() { ended } else { format!("{ended}\n{tail}") });
     state.failed = failed;
     drop(state);

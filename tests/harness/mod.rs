@@ -13,7 +13,9 @@ mod machine;
 mod report;
 mod run;
 mod skips;
+mod times;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -42,11 +44,15 @@ pub fn main() -> ExitCode {
             boot::choose(machine, chosen.map(|trial| trial.name().to_owned()));
         }
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
+    // It panics when nobody reads what it prints any more.
+    let conclusion = catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(&arguments, trials)));
     let ended_well = arguments.list || boot::finish();
-    crate::devices::remove_image();
     skips::print();
-    if ended_well { conclusion.exit_code() } else { ExitCode::from(101) }
+    times::print();
+    match conclusion {
+        Ok(conclusion) if ended_well => conclusion.exit_code(),
+        _ => ExitCode::from(101),
+    }
 }
 
 fn trials(suite: &Suite) -> Vec<Trial> {
@@ -59,6 +65,7 @@ fn trials(suite: &Suite) -> Vec<Trial> {
                 None => run::on_loop_device(&case, suite.backend),
                 Some(machine) => boot::report(machine, &own),
             };
+            times::note(&own, report.millis);
             conclude(&own, report)
         })
     };

@@ -21,11 +21,13 @@ pub(super) struct Report {
     pub(super) status: Status,
     /// Why it failed or was skipped.
     pub(super) message: String,
+    /// How long it took.
+    pub(super) millis: u64,
 }
 
 impl Report {
     pub(super) fn failed(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), status: Status::Failed, message: message.into() }
+        Self { name: name.to_owned(), status: Status::Failed, message: message.into(), millis: 0 }
     }
 
     /// The report as one line.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::time::Instant;
 
 use dmaring::model::{Model, ModelConfig};
 use dmaring::{CompletionMode, Device};
@@ -31,13 +32,14 @@ pub(super) fn catch_panics() {
 /// Runs a case to its end.
 pub(super) fn run(case: &Case, bench: &Bench) -> Report {
     let name = format!("{}::{}", case.name, bench.backend);
+    let start = Instant::now();
     let (status, message) = match panic::catch_unwind(AssertUnwindSafe(|| (case.run)(bench))) {
         Ok(Ok(())) => (Status::Passed, String::new()),
         Ok(Err(Stop::Skip(reason))) => (Status::Skipped, reason),
         Ok(Err(Stop::Fail(reason))) => (Status::Failed, reason),
         Err(_) => (Status::Failed, PANIC.take().unwrap_or_else(|| "panicked".to_owned())),
     };
-    Report { name, status, message }
+    Report { name, status, message, millis: start.elapsed().as_millis() as u64 }
 }
 
 /// Runs a case on a loop device of its own.
@@ -49,7 +51,7 @@ pub(super) fn on_loop_device(case: &Case, backend: &'static str) -> Report {
         }
         Err(reason) => {
             let name = format!("{}::{backend}", case.name);
-            Report { name, status: Status::Skipped, message: reason }
+            Report { name, status: Status::Skipped, message: reason, millis: 0 }
         }
     }
 }
@@ -61,7 +63,7 @@ pub(super) fn on_model(case: &Case, backend: &'static str) -> Report {
         Ok(device) => run(case, &Bench { backend, name: device.name(), model: Some(device), mode }),
         Err(error) => {
             let name = format!("{}::{backend}", case.name);
-            Report { name, status: Status::Failed, message: error.to_string() }
+            Report { name, status: Status::Failed, message: error.to_string(), millis: 0 }
         }
     }
 }

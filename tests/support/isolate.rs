@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, fork, pipe2};
 
 /// What became of the process.
@@ -59,12 +59,25 @@ pub(crate) fn isolate(limit: Duration, body: impl FnOnce() -> String) -> std::io
     }
 }
 
+/// How long a killed process may take to be gone; one that is stuck in the kernel never is.
+const FAREWELL: Duration = Duration::from_secs(30);
+
 fn reap(child: Pid, late: bool, limit: Duration) -> String {
-    match waitpid(child, None) {
-        _ if late => format!("killed after {} s", limit.as_secs()),
-        Ok(WaitStatus::Exited(_, code)) => format!("exited with {code}"),
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
-        other => format!("{other:?}"),
+    let deadline = Instant::now() + FAREWELL;
+    loop {
+        let status = waitpid(child, Some(WaitPidFlag::WNOHANG));
+        match status {
+            Ok(WaitStatus::StillAlive) if Instant::now() > deadline => {
+                let look = |file: &str| std::fs::read_to_string(format!("/proc/{child}/{file}")).unwrap_or_default();
+                let _ = kill(child, Signal::SIGKILL);
+                return format!("did not end, it is stuck in the kernel: {} {}", look("wchan"), look("stack"));
+            }
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(5)),
+            _ if late => return format!("killed after {} s", limit.as_secs()),
+            Ok(WaitStatus::Exited(_, code)) => return format!("exited with {code}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return format!("killed by {signal}"),
+            other => return format!("{other:?}"),
+        }
     }
 }
 

@@ -2,10 +2,15 @@
 //!
 //! The clock is read once a batch: I/Os of one submission begin together, and completions taken
 //! together are seen at the same moment. Without `CLOCK` it is not read at all.
+//!
+//! The loop, with the filling and the draining of the ring, stands between the marks that count
+//! instructions.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
+
+use dmaring::mark::{BEGIN, END, mark};
 
 use super::places::Places;
 use super::tally::Tally;
@@ -20,6 +25,8 @@ pub struct Until<'a> {
     pub deadline: Option<Instant>,
     /// When the user says so.
     pub stop: &'a AtomicBool,
+    /// Whether this is measured, and so counted where somebody counts.
+    pub marked: bool,
     /// I/Os done so far, for whoever shows progress.
     pub done: &'a AtomicU64,
 }
@@ -53,7 +60,10 @@ pub fn run<const CLOCK: bool>(
     flights.clear();
     flights.resize(lanes.slots(), None);
     let (mut now, mut issued, mut ended) = (begin, 0, false);
-    let (full, before) = (block.len() as i32, until.done.load(Ordering::Relaxed));
+    let (full, before) = (places.result(block.len()), until.done.load(Ordering::Relaxed));
+    if until.marked {
+        mark::<BEGIN>();
+    }
     loop {
         let mut batch = lanes.batch();
         while !ended
@@ -76,6 +86,9 @@ pub fn run<const CLOCK: bool>(
         }
         drop(batch);
         if lanes.in_flight() == 0 {
+            if until.marked {
+                mark::<END>();
+            }
             return Ok(());
         }
         lanes.submit_and_wait()?;

@@ -133,6 +133,9 @@ fn measure(request: &Request, target: &Target, plan: &Plan, interrupt: &Interrup
     let (writes, stop) = (plan.job.rw.writes(), interrupt.flag());
     let stamped = request.verify && writes;
     let mut session = Session::open(target, completion, plan, stamped)?;
+    if !stamped {
+        session.warm_up(stop)?;
+    }
     let progress = Progress::start(session.counters(), plan.job.limit);
     let sample = session.slice(plan.job.limit, stamped, stop)?;
     drop(progress);

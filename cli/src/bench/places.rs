@@ -1,9 +1,12 @@
 //! Which block comes next.
 
-use crate::job::Job;
-use crate::lanes::{Kind, Op};
+use crate::job::{Job, Rw};
+use crate::lanes::{Bare, Kind, Op};
 use crate::pattern::{SplitMix, mix};
 use crate::plan::Region;
+
+/// In place of a percentage: nothing is read or written.
+const NOPS: u64 = u64::MAX;
 
 /// The I/Os of one thread, in order.
 #[derive(Debug, Clone)]
@@ -35,11 +38,20 @@ impl Places {
         Self {
             region,
             random,
-            read_percent: u64::from(job.read_percent),
+            read_percent: if job.rw == Rw::Nop { NOPS } else { u64::from(job.read_percent) },
             numbers: SplitMix::new(seed),
             reads: 0,
             order: each_once.then(|| Order::new(region.blocks, random.then_some(seed))),
             writes: 0,
+        }
+    }
+
+    /// The loop that does the same with the least effort, where there is one.
+    pub fn bare(&self) -> Option<Bare> {
+        match self.read_percent {
+            NOPS => Some(Bare::Nop),
+            100 if self.random && self.region.blocks <= 1 << 32 => Some(Bare::Read(self.region)),
+            _ => None,
         }
     }
 
@@ -49,6 +61,7 @@ impl Places {
         let read = match self.read_percent {
             0 => false,
             100 => true,
+            NOPS => return Some(Op { kind: Kind::Nop, offset: 0 }),
             percent => self.numbers.below(100) < percent,
         };
         let kind = if read { Kind::Read } else { Kind::Write };
@@ -71,6 +84,12 @@ impl Places {
         };
         let offset = self.region.at(block);
         Some(Op { kind, offset })
+    }
+
+    /// What an I/O of `len` bytes gives as its result.
+    pub fn result(&self, len: usize) -> i32 {
+        // A slot is at most 1 GiB (see `job`).
+        if self.read_percent == NOPS { 0 } else { len as i32 }
     }
 
     /// The generation that the write just handed out belongs to.
@@ -134,7 +153,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::job::{Limit, Rw};
+    use crate::job::Limit;
 
     fn job(rw: Rw, read_percent: u8) -> Job {
         Job {

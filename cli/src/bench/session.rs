@@ -20,6 +20,9 @@ use crate::plan::{Plan, Region};
 use crate::target::Target;
 use crate::verify::{self, Verified};
 
+/// I/Os before measuring, as a multiple of the depth.
+const WARM_UP: u64 = 4;
+
 /// A job's threads on one device with one way of completion.
 pub struct Session {
     plan: Plan,
@@ -146,11 +149,28 @@ impl Session {
         &self.plan
     }
 
+    /// Runs the first few I/Os, which are not measured.
+    ///
+    /// # Errors
+    /// As [`Session::slice`].
+    pub fn warm_up(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        let ios = u64::from(self.plan.job.iodepth) * WARM_UP;
+        self.run(Limit::Ios(ios), false, false, stop)?;
+        self.done.iter().for_each(|done| done.store(0, Ordering::Relaxed));
+        Ok(())
+    }
+
     /// Runs the job until `limit`, or until the user stops it; with `stamped`, writes carry the pattern.
     ///
     /// # Errors
     /// A ring's own failure; those of single I/Os are in the sample.
     pub fn slice(&mut self, limit: Limit, stamped: bool, stop: &AtomicBool) -> anyhow::Result<Sample> {
+        // Marks of several threads would be in each other's way.
+        let marked = self.workers.len() == 1;
+        self.run(limit, stamped, marked, stop)
+    }
+
+    fn run(&mut self, limit: Limit, stamped: bool, marked: bool, stop: &AtomicBool) -> anyhow::Result<Sample> {
         let before = self.stats();
         let clock = self.plan.job.latency;
         let pattern = stamped.then_some(self.pattern);
@@ -162,7 +182,7 @@ impl Session {
         };
         let each = self.workers.iter_mut().zip(self.done.iter());
         let tallies = on_threads(each, |(worker, done)| {
-            let until = Until { ios, deadline, stop, done };
+            let until = Until { ios, deadline, stop, marked, done };
             worker.run(clock, pattern, &until)
         });
         let (time, cpu) = (begin.elapsed(), process_time()?.saturating_sub(cpu_before));
@@ -247,6 +267,17 @@ impl Session {
 impl Worker {
     fn run(&mut self, clock: bool, pattern: Option<Pattern>, until: &Until<'_>) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
+        // Where instructions are counted, the loop is the least that a program does.
+        if until.marked
+            && !clock
+            && pattern.is_none()
+            && let Some(bare) = self.places.bare()
+        {
+            let came = self.lanes.bare(bare, until.ios, 1).context("the ring has failed")?;
+            self.flights.clear();
+            tally.bare(bare, &came);
+            return Ok(tally);
+        }
         let run = if clock { hot::run::<true> } else { hot::run::<false> };
         run(&mut self.lanes, &mut self.places, &mut self.block, pattern, until, &mut tally, &mut self.flights)
             .context("the ring has failed")?;

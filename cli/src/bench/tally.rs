@@ -7,7 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use nix::errno::Errno;
 
-use crate::lanes::{Kind, Op};
+use crate::lanes::{Bare, Came, Kind, Op};
 
 /// A minute: longer is counted as a minute.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -19,6 +19,8 @@ pub struct Tally {
     pub reads: u64,
     /// Writes that came back whole.
     pub writes: u64,
+    /// Entries that did nothing, as they should.
+    pub nops: u64,
     /// I/Os that failed or were cut short.
     pub errors: u64,
     /// The first of them.
@@ -43,6 +45,7 @@ impl fmt::Display for Failure {
         let verb = match self.op.kind {
             Kind::Read => "read",
             Kind::Write => "write",
+            Kind::Nop => "nop",
         };
         let (offset, expected) = (self.op.offset, self.expected);
         write!(f, "{verb} of {expected} bytes at {offset}: ")?;
@@ -59,14 +62,35 @@ impl Default for Tally {
         // The arguments are in the range that `new_with_bounds` documents.
         let latencies = Histogram::new_with_bounds(1, LONGEST_NS, 3);
         let latencies = latencies.unwrap_or_else(|error| unreachable!("{error}"));
-        Self { reads: 0, writes: 0, errors: 0, first_error: None, latencies }
+        Self { reads: 0, writes: 0, nops: 0, errors: 0, first_error: None, latencies }
     }
 }
 
 impl Tally {
     /// I/Os that ended, well or not.
     pub fn ios(&self) -> u64 {
-        self.reads + self.writes + self.errors
+        self.good_ios() + self.errors
+    }
+
+    /// I/Os that ended well.
+    pub fn good_ios(&self) -> u64 {
+        self.reads + self.writes + self.nops
+    }
+
+    /// Takes over what the bare loop has counted.
+    pub(super) fn bare(&mut self, what: Bare, came: &Came) {
+        let (kind, expected) = match what {
+            Bare::Read(region) => (Kind::Read, region.block_bytes as i32),
+            Bare::Nop => (Kind::Nop, 0),
+        };
+        match kind {
+            Kind::Nop => self.nops += came.good,
+            _ => self.reads += came.good,
+        }
+        if let Some((result, count)) = came.bad {
+            self.errors += count;
+            self.first_error = Some(Failure { op: Op { kind, offset: 0 }, result, expected });
+        }
     }
 
     #[inline]
@@ -74,6 +98,7 @@ impl Tally {
         match kind {
             Kind::Read => self.reads += 1,
             Kind::Write => self.writes += 1,
+            Kind::Nop => self.nops += 1,
         }
     }
 
@@ -93,6 +118,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.reads += other.reads;
         self.writes += other.writes;
+        self.nops += other.nops;
         self.errors += other.errors;
         self.first_error = self.first_error.or(other.first_error);
         // Both have the same bounds.

@@ -16,8 +16,6 @@ use crate::verify::Verified;
 const SLICE: Duration = Duration::from_millis(250);
 /// Slices of a job that counts I/Os.
 const SLICES: u64 = 4;
-/// I/Os before measuring, as a multiple of the depth.
-const WARM_UP: u64 = 4;
 
 /// What came of one device with one way of completion.
 pub struct Outcome {
@@ -115,9 +113,8 @@ impl<'a> Round<'a> {
             self.check_what_the_other_wrote(entries)?;
             self.write_and_check(entries)?;
         }
-        let depth = u64::from(self.request.job.iodepth);
         for entry in entries.iter_mut() {
-            entry.session.slice(Limit::Ios(depth * WARM_UP), false, stop)?;
+            entry.session.warm_up(stop)?;
         }
         let (slices, limit) = slices(self.request.job.limit);
         self.request.stage(&format!("measuring in {slices} slices each"));

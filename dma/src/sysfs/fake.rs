@@ -43,7 +43,7 @@ impl FakeTree {
     pub fn sysfs(&self) -> Sysfs {
         let mut sysfs = Sysfs::at(self.dir.path());
         sysfs.kernel.open = open_fake;
-        sysfs.kernel.patience = Duration::from_millis(200);
+        sysfs.kernel.patience = Duration::from_secs(2);
         sysfs
     }
 

@@ -10,17 +10,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX,
-    VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX, VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_CAPS,
-    VFIO_REGION_INFO_FLAG_MMAP, vfio_device_info, vfio_region_info, vfio_region_info_cap_sparse_mmap,
+    VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_CAPS, VFIO_REGION_INFO_FLAG_MMAP, vfio_device_info,
+    vfio_region_info, vfio_region_info_cap_sparse_mmap,
 };
 
 use super::container::Container;
 use super::group::Group;
 use super::ioctl::{self, Answer};
-use super::irq::{self, Msix};
+use super::irq::Msix;
+use super::removal::Removal;
 use crate::mmio::{Mmio, MmioWindow};
 use crate::pci::PciAddress;
 use crate::sysfs::Sysfs;
@@ -53,7 +53,7 @@ pub struct VfioDevice {
     /// The process that opened the device; in a child of `fork` nothing is touched.
     generation: u32,
     /// Raised by the kernel: the function is wanted back, or its bus reported a fatal error.
-    removal: Option<EventFd>,
+    removal: Option<Removal>,
     device: File,
     // Field order is drop order: the group leaves the container last.
     _group: Group,
@@ -80,7 +80,7 @@ impl VfioDevice {
         }
         let (config, _) = region(&device, VFIO_PCI_CONFIG_REGION_INDEX)?;
         let bar = map_bar(address, &device)?;
-        let removal = watch_removal(&device);
+        let removal = Removal::watch(&device);
         let msix = Msix::new(&device)?;
         let resettable = info.flags & VFIO_DEVICE_FLAGS_RESET != 0;
         let this = Self {
@@ -152,17 +152,6 @@ fn map_bar(address: PciAddress, device: &File) -> Result<Mmio, DmaError> {
     };
     let windows: nix::Result<Vec<_>> = stretches.into_iter().filter_map(map).collect();
     windows.map(Mmio::new).map_err(|e| DmaError::Vfio { call: "mapping BAR 0", reason: e.into() })
-}
-
-/// Asks to be told when the function is wanted back. Without it removal still shows as all-ones.
-fn watch_removal(device: &File) -> Option<EventFd> {
-    let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).ok()?;
-    let connected = [VFIO_PCI_REQ_IRQ_INDEX, VFIO_PCI_ERR_IRQ_INDEX]
-        .into_iter()
-        .filter(|index| irq::count(device, *index).is_ok_and(|n| n > 0))
-        .filter(|index| irq::connect(device, *index, 0, &[Some(event.as_fd())]).is_ok())
-        .count();
-    (connected > 0).then_some(event)
 }
 
 // SAFETY: doorbells lie in mappings that go with `self` (`MmioWindow`); the IOMMU keeps the function from what
@@ -245,14 +234,8 @@ unsafe impl Transport for VfioDevice {
     }
 
     fn removal_requested(&self) -> bool {
-        // Left readable once raised: everyone who asks gets the same answer.
-        self.removal.as_ref().is_some_and(|event| readable(event.as_fd()))
+        self.removal.as_ref().is_some_and(Removal::requested)
     }
-}
-
-fn readable(fd: BorrowedFd<'_>) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|n| n > 0)
 }
 
 impl Drop for VfioDevice {

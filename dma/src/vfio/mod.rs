@@ -14,5 +14,6 @@ mod device;
 mod group;
 mod ioctl;
 mod irq;
+mod removal;
 
 pub use device::VfioDevice;

@@ -286,6 +286,12 @@ impl SqeSlot {
         unsafe { self.0.cast::<u64>().add(N).read_volatile() }
     }
 
+    /// Whether it is a NOP of which nothing is asked: no flags of any kind, no priority, no personality.
+    #[inline]
+    pub(crate) fn is_bare_nop(self) -> bool {
+        (self.word::<0>() as u32) | (self.word::<3>() >> 32) as u32 == 0 && self.word::<5>() == 0
+    }
+
     /// A copy that stays as it is.
     pub(crate) fn copy(self) -> Sqe {
         // SAFETY: inside the entries; every bit pattern is an `Sqe`.

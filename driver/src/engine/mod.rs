@@ -129,17 +129,30 @@ impl Engine {
             && !queue.is_waiting()
         {
             head = queue.submit_line(&self.rings, head, end);
+            if head == end {
+                // The whole batch went straight through: one queue has something new.
+                if new != 0 {
+                    queue.publish();
+                    self.sq_head = head;
+                    self.rings.set_sq_head(head);
+                    self.announce(true);
+                }
+                return Ok(new);
+            }
         }
-        let mut dropped = 0;
-        if head != end {
-            (head, dropped) = self.submit_general(head, end);
-        }
+        Ok(self.submit_rest(start, head, end))
+    }
+
+    /// What the straight line has left of a batch. Answers how many entries of the batch were submitted.
+    #[inline(never)]
+    fn submit_rest(&mut self, start: u32, head: u32, end: u32) -> u32 {
+        let (head, dropped) = if head == end { (head, 0) } else { self.submit_general(head, end) };
         if head != start {
             self.sq_head = head;
             self.rings.set_sq_head(head);
             self.publish();
         }
-        Ok(head.wrapping_sub(start) - dropped)
+        head.wrapping_sub(start) - dropped
     }
 
     /// Rings the doorbells of a batch and tells the program what there is to wait for.
@@ -150,21 +163,32 @@ impl Engine {
             queue.publish();
             busy |= queue.is_busy();
         }
-        // A program that sleeps on the descriptor waits without us: a model is woken now.
-        if busy && self.notifier.is_armed() {
-            self.queues.iter().for_each(IoQueue::relax);
-        }
-        self.notifier.keep_ticking(busy);
+        self.announce(busy);
+    }
+
+    /// Tells the program whether there is something to wait for, and something to take.
+    #[inline]
+    fn announce(&mut self, busy: bool) {
         self.cq.set_flags(busy);
-        self.notifier.update(|| self.cq.has_any());
+        if self.notifier.is_armed() {
+            // A program that sleeps on the descriptor waits without us: a model is woken now.
+            if busy {
+                self.queues.iter().for_each(IoQueue::relax);
+            }
+            self.notifier.keep_ticking(busy);
+            self.notifier.update(|| self.cq.has_any());
+        }
     }
 
     /// Answers where it stopped, and how many of the entries were dropped.
-    #[inline(never)]
     fn submit_general(&mut self, mut head: u32, end: u32) -> (u32, u32) {
         while head != end {
             let slot = self.rings.slot(head);
             head = head.wrapping_add(1);
+            if let Some(nop) = slot.filter(|slot| slot.is_bare_nop()) {
+                self.cq.post(nop.word::<4>(), 0, 0);
+                continue;
+            }
             let Some(slot) = slot else {
                 // As the kernel: dropped, counted as that and not as submitted, and the batch ends.
                 self.rings.set_sq_dropped(self.rings.sq_dropped().wrapping_add(1));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{CompletionMode, Engine};
 use crate::error::Error;
+use crate::mark::{EMPTY, POLL, mark};
 use crate::nvme::{Health, IoQueue, LineTarget};
 
 /// How long the device may leave a command unanswered (Linux: `io_timeout`, 30 s).
@@ -37,7 +38,7 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
-        // As in `publish`, for what was issued just now.
+        // As in `announce`, for what was issued just now.
         if busy && (taken == 0 || self.notifier.is_armed()) {
             self.queues.iter().for_each(IoQueue::relax);
         }
@@ -59,13 +60,15 @@ impl Engine {
         let submitted = self.submit(u32::MAX)?;
         let want = want.min(self.rings.cq_entries());
         if want > 0 {
+            mark::<POLL>();
             self.progress();
         }
         while self.cq.ready() < want && self.is_busy() {
             match self.mode {
-                CompletionMode::Poll => {}
+                CompletionMode::Poll => mark::<EMPTY>(),
                 CompletionMode::Interrupt => self.park()?,
             }
+            mark::<POLL>();
             self.progress();
         }
         // The events are forgotten; the completions that they announced may be left in the ring.

@@ -93,7 +93,7 @@ impl AdminQueue {
     fn check(&self, opcode: u8, deadline: Instant) -> Result<(), Error> {
         let csts = Csts(self.transport.read32(CSTS));
         let device = || self.transport.name();
-        if csts.is_gone() || self.transport.removal_requested() {
+        if csts.is_gone() {
             return Err(Error::Gone { device: device() });
         }
         // Not ready: it has been stopped meanwhile, and answers nothing any more.

@@ -15,6 +15,8 @@
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     items: Box<[T]>,
+    /// One less than the length.
+    mask: usize,
 }
 
 impl<T: Clone> Table<T> {
@@ -24,7 +26,7 @@ impl<T: Clone> Table<T> {
     /// When `len` is not a power of two.
     pub(crate) fn new(len: usize, item: T) -> Self {
         assert!(len.is_power_of_two(), "tables are indexed by mask");
-        Self { items: vec![item; len].into_boxed_slice() }
+        Self { items: vec![item; len].into_boxed_slice(), mask: len - 1 }
     }
 }
 
@@ -32,15 +34,15 @@ impl<T> Table<T> {
     /// The item at `index` modulo the length.
     #[inline]
     pub(crate) fn at(&self, index: u32) -> &T {
-        let masked = index as usize & (self.items.len() - 1);
-        // SAFETY: the length is a power of two (asserted in `new`, and it never changes).
+        let masked = index as usize & self.mask;
+        // SAFETY: the mask is less than the length (`new`), and neither ever changes.
         unsafe { self.items.get_unchecked(masked) }
     }
 
     /// The item at `index` modulo the length.
     #[inline]
     pub(crate) fn at_mut(&mut self, index: u32) -> &mut T {
-        let masked = index as usize & (self.items.len() - 1);
+        let masked = index as usize & self.mask;
         // SAFETY: as in `at`.
         unsafe { self.items.get_unchecked_mut(masked) }
     }

@@ -72,7 +72,7 @@ impl IoQueue {
     /// [`publish`](IoQueue::publish).
     #[inline(never)]
     pub(crate) fn submit_line(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
-        let LineTarget { read_word, writes, size, block_mask, block_shift, nsid_word } = self.line;
+        let file = self.line;
         let slots = self.grant.sq.slots();
         let fixed = self.fixed.as_slice();
         // Never empty: the last one has length 0.
@@ -82,7 +82,7 @@ impl IoQueue {
         let end = head.wrapping_add(tail.wrapping_sub(head).min(free_len));
         while head != end {
             let sqe = rings.direct_slot(head);
-            let kind = sqe.word::<0>() ^ read_word;
+            let kind = sqe.word::<0>() ^ file.read_word;
             let offset = sqe.word::<1>();
             let address = sqe.word::<2>();
             // Flags stand above the length: with any set, it is longer than two pages.
@@ -93,10 +93,10 @@ impl IoQueue {
             let into = address.wrapping_sub(base);
             let iova = address.wrapping_add(delta);
             let from_page = iova & (PAGE_BYTES - 1);
-            if (kind > writes)
-                | ((offset | len) & block_mask != 0)
+            if (kind > file.writes)
+                | ((offset | len) & file.block_mask != 0)
                 | (len.wrapping_sub(1) >= MOST_BYTES)
-                | (offset > size.wrapping_sub(len))
+                | (offset > file.size.wrapping_sub(len))
                 | (into >= buffer_len)
                 | (len > buffer_len.wrapping_sub(into))
                 | (address & 3 != 0)
@@ -114,12 +114,12 @@ impl IoQueue {
             tracker.res = len as i32;
             tracker.expected = cid.into();
             let opcode = u64::from(nvm::READ) - kind;
-            let blocks = (len >> block_shift) - 1;
+            let blocks = (len >> file.block_shift) - 1;
             slots.write_transfer(
                 sq_tail,
-                opcode | u64::from(cid) << 16 | nsid_word,
+                opcode | u64::from(cid) << 16 | file.nsid_word,
                 [iova, second_page],
-                offset >> block_shift,
+                offset >> file.block_shift,
                 blocks as u32,
             );
             sq_tail = sq_tail.wrapping_add(1);
@@ -144,8 +144,7 @@ impl IoQueue {
             let cid = word as u16;
             let status = word >> 17;
             let tracker = self.ids.trackers.at_mut(cid.into());
-            let plain = (tracker.expected == u32::from(cid)) & (status == 0) & (tracker.res >= 0);
-            if plain && room.has_any() {
+            if tracker.expected == u32::from(cid) && status == 0 && tracker.res >= 0 && room.has_any() {
                 room.post(tracker.user_data, tracker.res);
                 CommandIds::idle(tracker);
                 *self.ids.free.at_mut(free_len) = cid.wrapping_add(step);

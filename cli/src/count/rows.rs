@@ -1,0 +1,134 @@
+//! The guest's part: one marked run for each row of the table, one after the other.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::interrupts;
+use crate::bench::conclude;
+use crate::bench::session::Session;
+use crate::guard;
+use crate::interrupt::Interrupt;
+use crate::job::{Completion, Job, JobArgs, RegionArgs, Rw};
+use crate::machine::Machine;
+use crate::output::JsonSink;
+use crate::plan::Plan;
+use crate::report::{Report, Run};
+use crate::swap::{Pair, Roles, parse_pair};
+use crate::target::Target;
+
+const DEPTHS: [u32; 4] = [1, 4, 32, 128];
+/// Of entries that do nothing.
+const NOP_DEPTH: u32 = 32;
+
+/// `dmaring count-rows`.
+#[derive(Debug, Args)]
+pub struct CountRows {
+    /// The first is taken to vfio-pci, the second to the kernel's driver
+    #[arg(long, value_name = "ADDRESS,ADDRESS", value_parser = parse_pair)]
+    swap: Pair,
+    #[command(flatten)]
+    job: JobArgs,
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    on_vfio: bool,
+    completion: Completion,
+    plain: bool,
+    depth: u32,
+    rw: Rw,
+}
+
+impl CountRows {
+    /// Runs all rows.
+    ///
+    /// # Errors
+    /// A row cannot be run, but for polling by the kernel, which few are set up for.
+    pub fn run(self, command_line: String) -> anyhow::Result<ExitCode> {
+        let job = self.job.resolve(Duration::ZERO)?;
+        let interrupt = Interrupt::catch()?;
+        let json = JsonSink::open(&self.json)?;
+        let roles = Roles::new(self.swap)?;
+        let round = roles.assign(0)?;
+        let device = Target::open(&format!("pci:{}", round.vfio), false)?;
+        let disk = Target::open(&round.disk.display().to_string(), false)?;
+        let (on_device, on_disk) = (guard::extent(&device)?, guard::extent(&disk)?);
+        let mut report = Report::new(Machine::this(), command_line);
+        for row in rows(job.rw) {
+            if interrupt.status().is_some() {
+                break;
+            }
+            let (target, extent, address) = match row.on_vfio {
+                true => (&device, &on_device, round.vfio.to_string()),
+                false => (&disk, &on_disk, round.kernel.to_string()),
+            };
+            let plan = Plan::new(row.job(job), &self.region, extent)?;
+            match measure(row, target, (&extent.name, &address), &plan, &interrupt) {
+                Ok(run) => report.runs.push(run),
+                Err(error) if !row.on_vfio && row.completion == Completion::Poll => {
+                    let note = format!("left out: {error:#}");
+                    if !report.notes.contains(&note) {
+                        report.notes.push(note);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        report.interrupted = interrupt.status().is_some();
+        json.write(&report)?;
+        conclude(&report, &interrupt)
+    }
+}
+
+fn measure(
+    row: Row,
+    target: &Target,
+    (name, address): (&str, &str),
+    plan: &Plan,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Run> {
+    let mut session = Session::open(target, row.completion, plan, false)?;
+    session.warm_up(interrupt.flag())?;
+    let before = interrupts::taken(address);
+    let sample = session.slice(plan.job.limit, false, interrupt.flag())?;
+    let after = interrupts::taken(address);
+    let mut run = Run::new(name, &session, row.completion, &[sample]);
+    if let (Some(before), Some(after)) = (before, after) {
+        // Those of the kernel's driver too.
+        run.interrupts_per_io = after.saturating_sub(before) as f64 / run.ios.max(1) as f64;
+    }
+    Ok(run)
+}
+
+impl Row {
+    fn job(self, job: Job) -> Job {
+        Job { rw: self.rw, iodepth: self.depth, plain: self.plain, ..job }
+    }
+}
+
+fn rows(rw: Rw) -> Vec<Row> {
+    let (poll, interrupt) = (Completion::Poll, Completion::Interrupt);
+    let mut rows = Vec::new();
+    for (on_vfio, completion, plain) in [
+        (true, poll, false),
+        (true, interrupt, false),
+        (false, poll, false),
+        (false, interrupt, false),
+        (false, interrupt, true),
+    ] {
+        rows.extend(DEPTHS.map(|depth| Row { on_vfio, completion, plain, depth, rw }));
+    }
+    for (on_vfio, completion) in [(true, poll), (false, interrupt)] {
+        rows.push(Row { on_vfio, completion, plain: false, depth: NOP_DEPTH, rw: Rw::Nop });
+    }
+    rows
+}

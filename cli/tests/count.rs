@@ -1,0 +1,237 @@
+//! Counting instructions in real guests: against programs whose counts are known, and the table's sense.
+//! Needs QEMU with plugins, a kernel (both fetched where missing) and a C compiler.
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use support::{LIMIT, assert_status, dmaring, run, text};
+
+/// Every section's instructions are known from its text.
+const PROGRAM: &str = r#"
+#include <sys/syscall.h>
+#include <unistd.h>
+#define MARK(id) __asm__ volatile(".byte 0x0f, 0x1f, 0x80, " #id ", 0x4b, 0x52, 0x4d" ::: "memory")
+#define LOOP(body) __asm__ volatile("mov $1000, %%ecx\n0: " body "\ndec %%ecx\njnz 0b" ::: "ecx", "cc")
+static char buffer[4096];
+int main(void)
+{
+    buffer[0] = 1;
+    MARK(101); LOOP(""); MARK(102);
+    MARK(101); LOOP("nop"); MARK(102);
+    MARK(101); LOOP("nop\nnop\nnop\nnop\nnop"); MARK(102);
+    MARK(101);
+    char *to = buffer;
+    long length = sizeof buffer;
+    __asm__ volatile("rep stosb\nnop" : "+D"(to), "+c"(length) : "a"(0) : "memory");
+    MARK(102);
+    MARK(101);
+    LOOP("");
+    for (int i = 0; i < 3; i++) {
+        MARK(120); __asm__ volatile("nop\nnop"); MARK(121); __asm__ volatile("nop");
+    }
+    MARK(120);
+    __asm__ volatile("nop");
+    MARK(102);
+    MARK(101);
+    for (int i = 0; i < 100; i++)
+        syscall(SYS_getppid);
+    MARK(102);
+    return 3;
+}
+"#;
+
+/// A row of the sections that `vm run --count` prints.
+#[derive(Debug)]
+struct Section {
+    user: u64,
+    kernel: u64,
+    empty_polls: u64,
+    empty_user: u64,
+    nvme: u64,
+}
+
+fn sections(output: &Output) -> Vec<Section> {
+    let stderr = text(&output.stderr);
+    let lines = stderr.lines().skip_while(|line| !line.trim_start().starts_with("section")).skip(1);
+    let number = |word: &str| word.parse::<u64>().unwrap_or_else(|_| panic!("{word} in:\n{stderr}"));
+    lines
+        .map(|line| line.split_whitespace().map(number).collect::<Vec<_>>())
+        .map(|row| Section { user: row[1], kernel: row[2], empty_polls: row[3], empty_user: row[4], nvme: row[6] })
+        .collect()
+}
+
+#[test]
+fn a_known_program_is_counted_to_the_instruction() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("known.c"), folder.path().join("known"));
+    fs::write(&source, PROGRAM).unwrap();
+    let built = Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(&source).status().unwrap();
+    assert!(built.success());
+    let output = run(&["--count", "--controllers", "0"], &[program.to_str().unwrap()]);
+    // The command's own status, as without counting.
+    assert_status(&output, 3);
+    let sections = sections(&output);
+    let user: Vec<u64> = sections.iter().map(|section| section.user).collect();
+    // One to set the counter; each round its NOPs and two to end it.
+    assert_eq!(user[..3], [2001, 3001, 7001], "{sections:?}");
+    let repeated = user[3];
+    assert!((2..=8).contains(&repeated), "a repeated instruction counts once: {sections:?}");
+    let polls = &sections[4];
+    assert_eq!(polls.empty_polls, 3, "{sections:?}");
+    // Two NOPs and one in each, and what the loop adds.
+    assert!((9..=18).contains(&polls.empty_user), "{sections:?}");
+    assert!((2002..=2012).contains(&polls.user), "{sections:?}");
+    let calls = &sections[5];
+    assert!((100..=5000).contains(&calls.user), "{sections:?}");
+    // A way into the kernel and back; ticks may come on top.
+    assert!((2000..=2_000_000).contains(&calls.kernel), "{sections:?}");
+    assert!(sections.iter().all(|section| section.nvme == 0), "{sections:?}");
+}
+
+#[test]
+fn bench_polls_with_two_doorbells_an_io_and_no_kernel() {
+    let script = "dmaring bind 0000:00:04.0 &&
+        dmaring bench pci:0000:00:04.0 --iodepth 1 --ios 2000 --no-latency";
+    let output = run(&["--count", "--storage", "null"], &["sh", "-c", script]);
+    assert_status(&output, 0);
+    let sections = sections(&output);
+    assert_eq!(sections.len(), 1, "{sections:?}");
+    let Section { user, kernel, nvme, .. } = sections[0];
+    assert!((3990..=4010).contains(&nvme), "{sections:?}");
+    assert!((100..=20_000).contains(&(user / 2000)), "{sections:?}");
+    assert!(kernel / 2000 < 1000, "ticks only: {sections:?}");
+}
+
+#[test]
+fn nothing_marked_is_said() {
+    let output = run(&["--count", "--controllers", "0"], &["dmaring", "--version"]);
+    assert_status(&output, 0);
+    assert!(text(&output.stderr).contains("no marked section"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_table_has_every_row_and_its_figures_make_sense() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("json");
+    let mut compare = dmaring();
+    compare.args(["vm", "compare", "--count", "--ios", "640", "--timeout", "600", "--json"]).arg(&json);
+    let output = compare.output().unwrap();
+    assert_status(&output, 0);
+    let table = text(&output.stdout);
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let find = |backend: &str, completion: &str, rw: &str, depth: u64| {
+        let rows = report["runs"].as_array().unwrap();
+        let mut rows = rows.iter().filter(|row| {
+            (&row["backend"], &row["completion"], &row["rw"], &row["iodepth"])
+                == (&backend.into(), &completion.into(), &rw.into(), &depth.into())
+                && row["plain"].is_null()
+        });
+        let row = rows.next().unwrap_or_else(|| panic!("no {backend} {completion} {rw} {depth} in:\n{table}"));
+        assert!(rows.next().is_none());
+        row.clone()
+    };
+    let figure = |row: &serde_json::Value, name: &str| {
+        row[name].as_f64().unwrap_or_else(|| panic!("no {name} in {row}, of:\n{table}"))
+    };
+    for depth in [1, 4, 32, 128] {
+        for backend in ["nvme", "kernel"] {
+            let row = find(backend, "interrupt", "randread", depth);
+            assert!(figure(&row, "completions_per_interrupt") > 0.0, "{row}");
+            assert!(figure(&row, "kernel_instructions_per_io") > 1.0, "{row}");
+        }
+        let row = find("nvme", "poll", "randread", depth);
+        assert!(figure(&row, "user_instructions_per_io") > 50.0, "{row}");
+    }
+    let alone = find("nvme", "poll", "randread", 1);
+    assert!((figure(&alone, "mmio_per_io") - 2.0).abs() < 0.02, "{alone}");
+    let deep = find("nvme", "poll", "randread", 32);
+    assert!(figure(&deep, "mmio_per_io") < 1.0, "{deep}");
+    assert!(figure(&deep, "user_instructions_per_io") < figure(&alone, "user_instructions_per_io"), "{deep}");
+    let kernel = find("kernel", "interrupt", "randread", 1);
+    assert!(figure(&kernel, "kernel_instructions_per_io") > 2000.0, "{kernel}");
+    for (backend, completion) in [("nvme", "poll"), ("kernel", "interrupt")] {
+        let nop = find(backend, completion, "nop", 32);
+        assert_eq!(figure(&nop, "mmio_per_io"), 0.0, "{nop}");
+    }
+    let wide = table.lines().skip(1).find(|line| line.chars().count() > 100);
+    assert_eq!(wide, None, "the table fits 100 columns");
+}
+
+#[test]
+fn counting_what_cannot_be_counted_is_refused() {
+    for (args, why) in [
+        (&["--count", "--rw", "randwrite"][..], "reads are counted"),
+        (&["--count", "--iodepth", "3"], "cannot be used with"),
+        (&["--count", "--runtime", "3"], "cannot be used with"),
+    ] {
+        let output = dmaring().args(["vm", "compare"]).args(args).output().unwrap();
+        assert!(!output.status.success());
+        assert!(text(&output.stderr).contains(why), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+/// A stand-in for QEMU that has only so much help to give.
+fn fake_qemu(folder: &Path, help: &str) -> String {
+    let path = folder.join("qemu");
+    let script = format!(
+        "#!/bin/sh
+        case $1 in --help) echo '{help}';; --version) echo 'QEMU emulator version 7.2.0';; *) exit 9;; esac"
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A run that fails once the plugin is there, with a cache of its own.
+fn start(qemu: &str, cache: &Path) -> Command {
+    let mut run = dmaring();
+    run.args(["vm", "run", "--count", "--timeout", LIMIT, "--kernel", "/etc/passwd", "--", "true"]);
+    run.env("DMARING_QEMU", qemu).env("XDG_CACHE_HOME", cache).env_remove("CC");
+    run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    run
+}
+
+#[test]
+fn what_counting_needs_is_named_where_it_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let without = fake_qemu(folder.path(), "-nothing");
+    let output = start(&without, folder.path()).output().unwrap();
+    assert_status(&output, 1);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("without TCG plugins") && stderr.contains("--enable-plugins"), "{stderr}");
+
+    let with = fake_qemu(folder.path(), "-plugin [file=]<file>");
+    let output = start(&with, folder.path()).env("PATH", "/nonexistent").output().unwrap();
+    assert_status(&output, 1);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("neither cc, gcc nor clang") && stderr.contains("apt-get install gcc"), "{stderr}");
+
+    for (compiler, why) in [("/nonexistent/cc -m64", "CC names /nonexistent/cc"), ("false", "/false")] {
+        let output = start(&with, folder.path()).env("CC", compiler).output().unwrap();
+        assert_status(&output, 1);
+        assert!(text(&output.stderr).contains(why), "{compiler}: {}", text(&output.stderr));
+    }
+    let plugins = fs::read_dir(folder.path().join("dmaring/plugin")).unwrap().count();
+    assert_eq!(plugins, 0, "nothing is left of a library that could not be made");
+}
+
+#[test]
+fn two_first_runs_at_once_make_one_plugin() {
+    let folder = tempfile::tempdir().unwrap();
+    let qemu = fake_qemu(folder.path(), "-plugin [file=]<file>");
+    let children: Vec<_> = (0..4).map(|_| start(&qemu, folder.path()).spawn().unwrap()).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(text(&output.stderr).contains("no x86 kernel image"), "{}", text(&output.stderr));
+    }
+    let plugins = fs::read_dir(folder.path().join("dmaring/plugin")).unwrap();
+    let names: Vec<_> = plugins.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(matches!(&names[..], [one] if one.starts_with("count-api1-") && one.ends_with(".so")), "{names:?}");
+    // From now on no compiler is needed.
+    let output = start(&qemu, folder.path()).env("PATH", "/nonexistent").output().unwrap();
+    assert!(text(&output.stderr).contains("no x86 kernel image"), "{}", text(&output.stderr));
+}
