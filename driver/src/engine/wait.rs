@@ -38,7 +38,7 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
-        // As in `publish`, for what was issued just now.
+        // As in `announce`, for what was issued just now.
         if busy && (taken == 0 || self.notifier.is_armed()) {
             self.queues.iter().for_each(IoQueue::relax);
         }
