@@ -1,10 +1,12 @@
 //! Memory that the device does not reach, pressure on queues and pools, and the counters that tell.
 
+use io_uring::opcode;
+
 use super::zoo::{self, PLAIN, SHORT};
 use crate::case::{Bench, Case, Outcome, cases};
 use crate::support::pattern::{self, Random};
 use crate::support::raw::Memory;
-use crate::support::rig::{expect_errno, read, read_fixed, write, write_fixed};
+use crate::support::rig::{FILE, expect_errno, read, read_fixed, write, write_fixed};
 
 pub(super) const ALL: &[Case] = cases![
     memory_in_reach_is_never_bounced,
@@ -53,17 +55,19 @@ fn plain_memory_is_bounced_to_the_byte(_: &Bench) -> Outcome {
 
 fn without_bounce_memory_plain_memory_is_a_fault(_: &Bench) -> Outcome {
     let mut rig = zoo::open(PLAIN, 1, zoo::polled(8).bounce_limit(0))?;
-    let (plain, own, fixed) = (rig.plain(8192), rig.alloc(8192)?, rig.plain(8192));
+    let (plain, own, memory) = (rig.plain(8192), rig.alloc(8192)?, rig.plain(16384));
+    let fixed = memory.part(0, 8192);
     rig.register(&[&fixed])?;
     for entry in [read(&plain, 0), write(&plain, 0)] {
         expect_errno(rig.one(entry)?, libc::EFAULT, "plain memory");
     }
+    // Half in reach is not in reach.
+    for entry in [read(&memory, 0), write(&memory.part(4096, 8192), 0)] {
+        expect_errno(rig.one(entry)?, libc::EFAULT, "memory that begins in a registered buffer");
+    }
     for entry in [read(&own, 0), write(&own, 0), read(&fixed, 0), read_fixed(&fixed, 0, 0)] {
         assert_eq!(rig.one(entry)?, 8192);
     }
-    // Half in reach is not in reach.
-    let across = Memory::part(&fixed, 4096, 4096);
-    assert_eq!(rig.one(read(&across, 0))?, 4096);
     assert_eq!(rig.ring.stats().bounced_bytes, 0);
     Ok(())
 }
@@ -183,11 +187,14 @@ fn counters_count_what_was_done(_: &Bench) -> Outcome {
     let own = rig.alloc(2 << 20)?;
     let before = rig.ring.stats();
     assert_eq!(rig.one(read(&own, 0))?, 2 << 20);
-    assert_eq!(rig.one(io_uring::opcode::Nop::new().build())?, 0);
+    assert_eq!(rig.one(opcode::Nop::new().build())?, 0);
     let end = rig.size();
     assert_eq!(rig.one(read(&own, end))?, 0);
     let after = rig.ring.stats();
     assert_eq!(after.commands - before.commands, 4, "2 MiB at 512 KiB a command, and nothing else");
+    assert_eq!(rig.one(opcode::Fsync::new(FILE).build())?, 0);
+    let flushed = rig.ring.stats().commands - after.commands;
+    assert_eq!(flushed, 1, "there is a volatile cache, so an fsync is a flush");
     assert_eq!(after.system_calls, before.system_calls, "polling makes none");
     assert_eq!(after.interrupts, before.interrupts);
     assert_eq!(after.stale_completions, 0);
