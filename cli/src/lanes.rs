@@ -148,6 +148,7 @@ impl Lanes {
     ///
     /// # Errors
     /// The ring's answer; a signal that cuts the wait short is none.
+    #[inline]
     pub fn submit_and_wait(&mut self) -> io::Result<()> {
         match self.ring.submit_and_wait(1) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),

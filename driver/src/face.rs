@@ -7,9 +7,8 @@ use std::os::fd::RawFd;
 
 use io_uring::{cqueue, squeue};
 
-use crate::abi::entry::Sqe;
 use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
-use crate::abi::rings::RingView;
+use crate::abi::rings::{Cqes, RingView, Sqes};
 use crate::ring::Ring;
 
 /// The submission queue is full.
@@ -21,22 +20,24 @@ pub struct PushError;
 /// [`sync`](Self::sync)ed.
 #[derive(Debug)]
 pub struct SubmissionQueue<'a> {
-    view: RingView,
-    head: u32,
+    view: &'a RingView,
+    entries: Sqes,
     tail: u32,
-    _ring: std::marker::PhantomData<&'a mut Ring>,
+    /// The tail at which the ring is full.
+    full: u32,
 }
 
 impl<'a> SubmissionQueue<'a> {
-    pub(crate) fn new(view: RingView) -> Self {
-        Self { view, head: view.sq_head(), tail: view.sq_tail(), _ring: std::marker::PhantomData }
+    #[inline]
+    pub(crate) fn new(view: &'a RingView) -> Self {
+        Self { view, entries: view.sqes(), tail: view.sq_tail(), full: view.sq_head().wrapping_add(view.sq_entries()) }
     }
 
     /// Publishes the pushed entries and learns which have been consumed.
     #[inline]
     pub fn sync(&mut self) {
         self.view.set_sq_tail(self.tail);
-        self.head = self.view.sq_head();
+        self.full = self.view.sq_head().wrapping_add(self.view.sq_entries());
     }
 
     /// Entries of the ring.
@@ -48,7 +49,7 @@ impl<'a> SubmissionQueue<'a> {
     /// Entries pushed and not yet consumed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tail.wrapping_sub(self.head) as usize
+        self.capacity() - self.full.wrapping_sub(self.tail) as usize
     }
 
     /// Whether everything has been consumed.
@@ -59,8 +60,9 @@ impl<'a> SubmissionQueue<'a> {
 
     /// Whether no entry can be pushed.
     #[must_use]
+    #[inline]
     pub fn is_full(&self) -> bool {
-        self.len() == self.capacity()
+        self.tail == self.full
     }
 
     /// Entries dropped because the index array named one that does not exist.
@@ -94,7 +96,7 @@ impl<'a> SubmissionQueue<'a> {
         if self.is_full() {
             return Err(PushError);
         }
-        self.view.write_sqe(self.tail, &Sqe::from(entry));
+        self.entries.write(self.tail, entry);
         self.tail = self.tail.wrapping_add(1);
         Ok(())
     }
@@ -111,7 +113,7 @@ impl<'a> SubmissionQueue<'a> {
             return Err(PushError);
         }
         for entry in entries {
-            self.view.write_sqe(self.tail, &Sqe::from(entry));
+            self.entries.write(self.tail, entry);
             self.tail = self.tail.wrapping_add(1);
         }
         Ok(())
@@ -130,28 +132,29 @@ impl Drop for SubmissionQueue<'_> {
 #[derive(Debug)]
 pub struct CompletionQueue<'a> {
     ring: &'a Ring,
-    view: RingView,
+    entries: Cqes,
     head: u32,
     tail: u32,
 }
 
 impl<'a> CompletionQueue<'a> {
+    #[inline]
     pub(crate) fn new(ring: &'a Ring) -> Self {
         let view = ring.view();
-        Self { ring, view, head: view.cq_head(), tail: view.cq_tail() }
+        Self { ring, entries: view.cqes(), head: view.cq_head(), tail: view.cq_tail() }
     }
 
     /// Gives back what was taken, lets the ring advance, and learns what has arrived.
     pub fn sync(&mut self) {
-        self.view.set_cq_head(self.head);
+        self.ring.view().set_cq_head(self.head);
         self.ring.progress();
-        self.tail = self.view.cq_tail();
+        self.tail = self.ring.view().cq_tail();
     }
 
     /// Entries of the ring.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.view.cq_entries() as usize
+        self.ring.view().cq_entries() as usize
     }
 
     /// Completions that can be taken now.
@@ -175,7 +178,7 @@ impl<'a> CompletionQueue<'a> {
     /// Completions lost for want of room: always 0, they wait instead.
     #[must_use]
     pub fn overflow(&self) -> u32 {
-        self.view.cq_overflow()
+        self.ring.view().cq_overflow()
     }
 }
 
@@ -187,7 +190,7 @@ impl Iterator for CompletionQueue<'_> {
         if self.head == self.tail {
             return None;
         }
-        let cqe = self.view.read_cqe(self.head);
+        let cqe = self.entries.read(self.head);
         self.head = self.head.wrapping_add(1);
         Some(cqe.into())
     }
@@ -202,7 +205,7 @@ impl ExactSizeIterator for CompletionQueue<'_> {}
 impl Drop for CompletionQueue<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.view.set_cq_head(self.head);
+        self.ring.view().set_cq_head(self.head);
         self.ring.completions_taken();
     }
 }

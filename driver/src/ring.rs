@@ -117,7 +117,7 @@ impl Ring {
     /// The submission queue.
     #[inline]
     pub fn submission(&mut self) -> SubmissionQueue<'_> {
-        SubmissionQueue::new(self.view)
+        SubmissionQueue::new(&self.view)
     }
 
     /// The completion queue. Lets the ring advance first, unless completions are waiting to be taken.
@@ -137,7 +137,7 @@ impl Ring {
 
     /// All three faces at once. The completion queue advances with its `sync`.
     pub fn split(&mut self) -> (Submitter<'_>, SubmissionQueue<'_>, CompletionQueue<'_>) {
-        (Submitter::new(self), SubmissionQueue::new(self.view), CompletionQueue::new(self))
+        (Submitter::new(self), SubmissionQueue::new(&self.view), CompletionQueue::new(self))
     }
 
     /// Submits everything pushed. Answers how many entries were consumed: with the first that is refused
@@ -148,7 +148,7 @@ impl Ring {
     #[inline]
     pub fn submit(&self) -> io::Result<usize> {
         match &self.inner {
-            Inner::Device(device) => Ok(device.engine.borrow_mut().submit(u32::MAX)? as usize),
+            Inner::Device(device) => device.engine.borrow_mut().submit().map(|n| n as usize),
             Inner::Kernel(kernel) => kernel.submit_and_wait(0).map(|n| n as usize),
         }
     }
@@ -162,17 +162,17 @@ impl Ring {
     pub fn submit_and_wait(&self, want: usize) -> io::Result<usize> {
         let want = u32::try_from(want).unwrap_or(u32::MAX);
         match &self.inner {
-            Inner::Device(device) => Ok(device.engine.borrow_mut().submit_and_wait(want)? as usize),
+            Inner::Device(device) => device.engine.borrow_mut().submit_and_wait(want).map(|n| n as usize),
             Inner::Kernel(kernel) => kernel.submit_and_wait(want).map(|n| n as usize),
         }
     }
 
     #[inline]
-    pub(crate) fn view(&self) -> RingView {
-        self.view
+    pub(crate) fn view(&self) -> &RingView {
+        &self.view
     }
 
-    #[inline]
+    #[inline(never)] // when nothing waits to be taken: nearly never after a wait
     pub(crate) fn progress(&self) {
         match &self.inner {
             Inner::Device(device) => {

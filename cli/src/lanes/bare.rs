@@ -21,6 +21,23 @@ pub struct Came {
     pub bad: Option<(i32, u64)>,
 }
 
+/// Completions that are not what they should be.
+#[derive(Debug, Default)]
+struct Bad {
+    first: i32,
+    count: u64,
+}
+
+impl Bad {
+    #[cold]
+    fn add(&mut self, result: i32) {
+        if self.count == 0 {
+            self.first = result;
+        }
+        self.count += 1;
+    }
+}
+
 /// What the loop does.
 #[derive(Debug, Clone, Copy)]
 pub enum Bare {
@@ -63,7 +80,7 @@ impl Lanes {
     ) -> io::Result<Came> {
         let slots = self.slots();
         let mut idle: Vec<u32> = (0..slots as u32).rev().collect();
-        let (mut left, mut bad) = (ios, None::<(i32, u64)>);
+        let (mut left, mut bad) = (ios, Bad::default());
         let mut random = seed | 1;
         mark::<BEGIN>();
         loop {
@@ -84,15 +101,13 @@ impl Lanes {
             drop(entries);
             if idle.len() == slots {
                 mark::<END>();
-                let failed = bad.map_or(0, |(_, count)| count);
-                return Ok(Came { good: ios - failed, bad });
+                return Ok(Came { good: ios - bad.count, bad: (bad.count != 0).then_some((bad.first, bad.count)) });
             }
             self.submit_and_wait()?;
             for completion in self.ring.completion() {
                 idle.push(completion.user_data() as u32);
                 if completion.result() != expected {
-                    let (first, count) = bad.unwrap_or((completion.result(), 0));
-                    bad = Some((first, count + 1));
+                    bad.add(completion.result());
                 }
             }
         }

@@ -63,6 +63,15 @@ impl From<&squeue::Entry> for Sqe {
     }
 }
 
+/// The eight 64-bit words of an entry, word by word: what a builder has made of constants stays constants,
+/// and the engine reads each word as it was written.
+#[inline]
+pub(crate) fn words(entry: &squeue::Entry) -> [u64; 8] {
+    let first = (&raw const *entry).cast::<u64>();
+    // SAFETY: 64 initialised bytes, aligned to 8 (asserted above).
+    std::array::from_fn(|i| unsafe { first.add(i).read() })
+}
+
 impl From<Sqe> for squeue::Entry {
     #[inline]
     fn from(sqe: Sqe) -> Self {

@@ -18,9 +18,10 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use io_uring::squeue;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-use super::entry::{Cqe, Sqe};
+use super::entry::{Cqe, Sqe, words};
 use super::op::IORING_SETUP_NO_SQARRAY;
 use super::params::Params;
 
@@ -215,11 +216,16 @@ impl RingView {
         self.array.is_some()
     }
 
-    /// Program: writes the entry at `tail`, to be published by [`set_sq_tail`](Self::set_sq_tail).
+    /// Program: the submission entries.
     #[inline]
-    pub(crate) fn write_sqe(&self, tail: u32, sqe: &Sqe) {
-        // SAFETY: masked into the array; between head and tail of the program's side nobody else has it.
-        unsafe { self.sqes.add((tail & self.sq_mask) as usize).write(*sqe) };
+    pub(crate) fn sqes(&self) -> Sqes {
+        Sqes { first: self.sqes, mask: self.sq_mask }
+    }
+
+    /// Program: the completion entries.
+    #[inline]
+    pub(crate) fn cqes(&self) -> Cqes {
+        Cqes { first: self.cqes, mask: self.cq_mask }
     }
 
     /// Engine: which entry stands at position `head`; `None` when the array names one that does not exist.
@@ -250,11 +256,13 @@ impl RingView {
         unsafe { word.as_ref() }.store(index, Ordering::Relaxed);
     }
 
-    /// Engine: the entry at position `head` of a ring without an index array.
+    /// Engine: the entries from `head` on that stand side by side in a ring without an index array, at
+    /// most `most`.
     #[inline]
-    pub(crate) fn direct_slot(&self, head: u32) -> SqeSlot {
+    pub(crate) fn sqe_run(&self, head: u32, most: u32) -> SqeRun {
+        let index = head & self.sq_mask;
         // SAFETY: masked into the array.
-        SqeSlot(unsafe { self.sqes.add((head & self.sq_mask) as usize) })
+        SqeRun { first: unsafe { self.sqes.add(index as usize) }, len: most.min(self.sq_mask + 1 - index) }
     }
 
     /// Engine: writes the completion at `tail`, to be published by [`set_cq_tail`](Self::set_cq_tail).
@@ -264,11 +272,101 @@ impl RingView {
         unsafe { self.cqes.add((tail & self.cq_mask) as usize).write(Cqe { user_data, res, flags }) };
     }
 
-    /// Program: the completion at `head`, which is below the tail.
+    /// Engine: the entries from `tail` on that stand side by side, at most `most`, to be published by
+    /// [`set_cq_tail`](Self::set_cq_tail). They must be free.
     #[inline]
-    pub(crate) fn read_cqe(&self, head: u32) -> Cqe {
+    pub(crate) fn cqe_run(&self, tail: u32, most: u32) -> CqeRun {
+        let index = tail & self.cq_mask;
+        // SAFETY: masked into the array.
+        CqeRun { first: unsafe { self.cqes.add(index as usize) }, len: most.min(self.cq_mask + 1 - index) }
+    }
+}
+
+/// Submission entries, as the program writes them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sqes {
+    first: NonNull<Sqe>,
+    mask: u32,
+}
+
+impl Sqes {
+    /// Writes the entry at `tail`, to be published by [`RingView::set_sq_tail`].
+    #[inline]
+    pub(crate) fn write(&self, tail: u32, entry: &squeue::Entry) {
+        // SAFETY: masked into the array.
+        let first = unsafe { self.first.add((tail & self.mask) as usize) }.cast::<u64>();
+        for (i, word) in words(entry).into_iter().enumerate() {
+            // SAFETY: one of the eight words of an entry; between head and tail of the program's side nobody
+            // else has it.
+            unsafe { first.add(i).write(word) };
+        }
+    }
+}
+
+/// Completion entries, as the program reads them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cqes {
+    first: NonNull<Cqe>,
+    mask: u32,
+}
+
+impl Cqes {
+    /// The completion at `head`, which is below the tail.
+    #[inline]
+    pub(crate) fn read(&self, head: u32) -> Cqe {
         // SAFETY: masked into the array; below the tail the engine does not write.
-        unsafe { self.cqes.add((head & self.cq_mask) as usize).read() }
+        unsafe { self.first.add((head & self.mask) as usize).read() }
+    }
+}
+
+/// Submission entries that stand side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct SqeRun {
+    first: NonNull<Sqe>,
+    len: u32,
+}
+
+impl SqeRun {
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// # Safety
+    /// `index` is below the length.
+    #[inline]
+    pub(crate) unsafe fn at(&self, index: usize) -> SqeSlot {
+        // SAFETY: the caller's promise; `sqe_run` cut the length to the array.
+        SqeSlot(unsafe { self.first.add(index) })
+    }
+}
+
+/// Free completion entries that stand side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct CqeRun {
+    first: NonNull<Cqe>,
+    len: u32,
+}
+
+impl CqeRun {
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Writes a completion without flags.
+    ///
+    /// # Safety
+    /// `index` is below the length.
+    #[inline]
+    pub(crate) unsafe fn write(&self, index: usize, user_data: u64, res: u32) {
+        // SAFETY: the caller's promise; `cqe_run` cut the length to the array, and above the tail only the
+        // engine writes. An entry is two words: the user data, then result and flags.
+        unsafe {
+            let words = self.first.add(index).cast::<u64>();
+            words.write(user_data);
+            words.add(1).write(res.into());
+        }
     }
 }
 
@@ -323,12 +421,12 @@ mod tests {
             let start = u32::MAX - 1;
             for i in 0..4 {
                 let at = start.wrapping_add(i);
-                view.write_sqe(at, &Sqe { user_data: u64::from(i), ..Sqe::default() });
+                view.sqes().write(at, &Sqe { user_data: u64::from(i), ..Sqe::default() }.into());
                 let slot = view.slot(at).unwrap();
                 assert_eq!(slot.copy().user_data, u64::from(i));
                 assert_eq!(slot.word::<4>(), u64::from(i));
                 view.write_cqe(at, u64::from(i), -1, 2);
-                assert_eq!(view.read_cqe(at), Cqe { user_data: u64::from(i), res: -1, flags: 2 });
+                assert_eq!(view.cqes().read(at), Cqe { user_data: u64::from(i), res: -1, flags: 2 });
             }
         }
     }

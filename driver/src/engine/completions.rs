@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::abi::entry::Cqe;
 use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
-use crate::abi::rings::RingView;
+use crate::abi::rings::{CqeRun, RingView};
 
 /// The engine's side of the completion ring.
 #[derive(Debug)]
@@ -20,56 +20,43 @@ pub(crate) struct Completions {
     flags: u32,
 }
 
-/// Free entries of the ring, for a loop that posts many.
-pub(crate) struct Room {
-    rings: RingView,
-    tail: u32,
-    end: u32,
-}
-
-impl Room {
-    #[inline]
-    pub(crate) fn has_any(&self) -> bool {
-        self.tail != self.end
-    }
-
-    /// Writes a completion. Only after [`has_any`](Self::has_any).
-    #[inline]
-    pub(crate) fn post(&mut self, user_data: u64, res: i32) {
-        self.rings.write_cqe(self.tail, user_data, res, 0);
-        self.tail = self.tail.wrapping_add(1);
-    }
-}
-
 impl Completions {
     pub(crate) fn new(rings: RingView) -> Self {
         Self { rings, tail: rings.cq_tail(), backlog: VecDeque::new(), flags: 0 }
     }
 
-    /// The free entries, none while there is a backlog.
+    /// Free entries that stand side by side, none while there is a backlog. What is written into them is
+    /// published by [`commit`](Self::commit).
     #[inline]
-    pub(crate) fn room(&self) -> Room {
-        // A head beyond the tail is a program's mistake: it gains no more than the ring has.
-        let used = self.tail.wrapping_sub(self.rings.cq_head()).min(self.rings.cq_entries());
-        let free = if self.backlog.is_empty() { self.rings.cq_entries() - used } else { 0 };
-        Room { rings: self.rings, tail: self.tail, end: self.tail.wrapping_add(free) }
+    pub(crate) fn run(&self) -> CqeRun {
+        let free = if self.backlog.is_empty() { self.free() } else { 0 };
+        self.rings.cqe_run(self.tail, free)
     }
 
-    /// Publishes what was posted into `room`.
+    /// A [`run`](Self::run) of one entry.
     #[inline]
-    pub(crate) fn commit(&mut self, room: Room) {
-        if room.tail != self.tail {
-            self.tail = room.tail;
-            self.rings.set_cq_tail(room.tail);
-        }
+    pub(crate) fn slot(&self) -> Option<CqeRun> {
+        (self.backlog.is_empty() && self.free() != 0).then(|| self.rings.cqe_run(self.tail, 1))
+    }
+
+    /// A head beyond the tail is a program's mistake: it gains no more than the ring has.
+    #[inline]
+    fn free(&self) -> u32 {
+        self.rings.cq_entries().saturating_sub(self.tail.wrapping_sub(self.rings.cq_head()))
+    }
+
+    /// Publishes the first `written` entries of a [`run`](Self::run).
+    #[inline]
+    pub(crate) fn commit(&mut self, written: u32) {
+        self.tail = self.tail.wrapping_add(written);
+        self.rings.set_cq_tail(self.tail);
     }
 
     /// Posts one completion, or keeps it for later.
     pub(crate) fn post(&mut self, user_data: u64, res: i32, flags: u32) {
-        if self.room().has_any() {
+        if self.backlog.is_empty() && self.free() != 0 {
             self.rings.write_cqe(self.tail, user_data, res, flags);
-            self.tail = self.tail.wrapping_add(1);
-            self.rings.set_cq_tail(self.tail);
+            self.commit(1);
         } else {
             self.backlog.push_back(Cqe { user_data, res, flags });
         }
@@ -85,13 +72,11 @@ impl Completions {
 
     #[cold]
     fn flush_backlog(&mut self) {
-        let used = self.tail.wrapping_sub(self.rings.cq_head()).min(self.rings.cq_entries());
-        for _ in used..self.rings.cq_entries() {
+        for _ in 0..self.free() {
             let Some(cqe) = self.backlog.pop_front() else { break };
             self.rings.write_cqe(self.tail, cqe.user_data, cqe.res, cqe.flags);
-            self.tail = self.tail.wrapping_add(1);
+            self.commit(1);
         }
-        self.rings.set_cq_tail(self.tail);
     }
 
     /// Sets the SQ flags that programs look at: overflow, and that entering would make progress.
@@ -149,7 +134,7 @@ mod tests {
         let mut seen = Vec::new();
         while cq.ready() > 0 {
             let head = view.cq_head();
-            seen.push(view.read_cqe(head).user_data);
+            seen.push(view.cqes().read(head).user_data);
             view.set_cq_head(head.wrapping_add(1));
             cq.flush();
             cq.set_flags(true);
@@ -167,17 +152,18 @@ mod tests {
         }
         memory.view().set_cq_head(2);
         assert!(cq.ready() == 0 && cq.has_any(), "the backlog is to be taken as well");
-        assert!(!cq.room().has_any(), "there is room in the ring, but the backlog is first");
+        assert_eq!(cq.run().len(), 0, "there is room in the ring, but the backlog is first");
         cq.flush();
         assert_eq!((cq.ready(), cq.backlog()), (1, 0));
-        assert!(cq.room().has_any());
+        assert_eq!(cq.run().len(), 1);
     }
 
     #[test]
     fn a_head_beyond_the_tail_gains_nothing() {
         let (memory, cq) = ring(4);
         memory.view().set_cq_head(77);
-        let room = cq.room();
-        assert!(room.end.wrapping_sub(room.tail) <= 8);
+        assert!(cq.run().len() <= 8);
+        memory.view().set_cq_head(u32::MAX - 3);
+        assert_eq!(cq.run().len(), 4, "four are used");
     }
 }

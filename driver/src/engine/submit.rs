@@ -1,20 +1,35 @@
 //! The pass down: a batch of entries, as much of it as goes by the straight line, the rest by the general
 //! path, one doorbell, and what the program is told.
 
+#![expect(unsafe_code)] // walks runs of both rings, which it has made of the same length
+
+use std::io;
+
 use super::decode::Refusal;
 use super::{Engine, Outcome};
-use crate::error::Error;
 use crate::nvme::IoQueue;
 
 impl Engine {
-    /// Consumes up to `most` entries. Answers how many, a refused one that ended the batch included.
+    /// Consumes what has been pushed. Answers how many entries, a refused one that ended the batch
+    /// included.
     #[inline]
-    pub(crate) fn submit(&mut self, most: u32) -> Result<u32, Error> {
+    pub(crate) fn submit(&mut self) -> io::Result<u32> {
         self.check_ours()?;
+        let submitted = self.consume();
+        self.announce();
+        Ok(submitted)
+    }
+
+    /// As [`submit`](Self::submit), but does not tell the program what there is to wait for.
+    #[inline(always)] // as `submit_and_wait`
+    pub(super) fn consume(&mut self) -> u32 {
         let start = self.sq_head;
         // A tail that a hostile program moved means no more than a full ring.
-        let new = self.rings.sq_tail().wrapping_sub(start).min(self.rings.sq_entries()).min(most);
+        let new = self.rings.sq_tail().wrapping_sub(start).min(self.rings.sq_entries());
         let end = start.wrapping_add(new);
+        if new == 0 {
+            return 0;
+        }
         let mut head = start;
         if self.straight
             && let Some(queue) = self.queues.get_mut(self.hot)
@@ -23,44 +38,29 @@ impl Engine {
             head = queue.submit_line(&self.rings, head, end);
             if head == end {
                 // The whole batch went straight through: one queue has something new.
-                if new != 0 {
-                    queue.publish();
-                    self.sq_head = head;
-                    self.rings.set_sq_head(head);
-                    self.announce(true);
-                }
-                return Ok(new);
+                queue.publish();
+                self.sq_head = head;
+                self.rings.set_sq_head(head);
+                return new;
             }
         }
-        Ok(self.submit_rest(start, head, end))
+        self.consume_rest(start, head, end)
     }
 
     /// What the straight line has left of a batch. Answers how many entries of the batch were submitted.
     #[inline(never)]
-    fn submit_rest(&mut self, start: u32, head: u32, end: u32) -> u32 {
-        let (head, dropped) = if head == end { (head, 0) } else { self.submit_general(head, end) };
-        if head != start {
-            self.sq_head = head;
-            self.rings.set_sq_head(head);
-            self.publish();
-        }
+    fn consume_rest(&mut self, start: u32, head: u32, end: u32) -> u32 {
+        let (head, dropped) = self.submit_general(head, end);
+        self.sq_head = head;
+        self.rings.set_sq_head(head);
+        self.queues.iter_mut().for_each(IoQueue::publish);
         head.wrapping_sub(start) - dropped
-    }
-
-    /// Rings the doorbells of a batch and tells the program what there is to wait for.
-    #[inline]
-    pub(super) fn publish(&mut self) {
-        let mut busy = false;
-        for queue in &mut self.queues {
-            queue.publish();
-            busy |= queue.is_busy();
-        }
-        self.announce(busy);
     }
 
     /// Tells the program whether there is something to wait for, and something to take.
     #[inline]
-    fn announce(&mut self, busy: bool) {
+    pub(super) fn announce(&mut self) {
+        let busy = self.is_busy();
         self.cq.set_flags(busy);
         if self.notifier.is_armed() {
             // A program that sleeps on the descriptor waits without us: a model is woken now.
@@ -75,12 +75,14 @@ impl Engine {
     /// Answers where it stopped, and how many of the entries were dropped.
     fn submit_general(&mut self, mut head: u32, end: u32) -> (u32, u32) {
         while head != end {
+            if self.straight {
+                head = self.submit_nops(head, end);
+                if head == end {
+                    break;
+                }
+            }
             let slot = self.rings.slot(head);
             head = head.wrapping_add(1);
-            if let Some(nop) = slot.filter(|slot| slot.is_bare_nop()) {
-                self.cq.post(nop.word::<4>(), 0, 0);
-                continue;
-            }
             let Some(slot) = slot else {
                 // As the kernel: dropped, counted as that and not as submitted, and the batch ends.
                 self.rings.set_sq_dropped(self.rings.sq_dropped().wrapping_add(1));
@@ -106,5 +108,27 @@ impl Engine {
             }
         }
         (head, 0)
+    }
+
+    /// Completes the entries from `head` on that do nothing, while there is room. Answers where it stopped.
+    #[inline]
+    fn submit_nops(&mut self, head: u32, end: u32) -> u32 {
+        let room = self.cq.run();
+        let sqes = self.rings.sqe_run(head, end.wrapping_sub(head).min(room.len()));
+        let mut done = 0;
+        while done < sqes.len() as usize {
+            // SAFETY: below the length.
+            let sqe = unsafe { sqes.at(done) };
+            if !sqe.is_bare_nop() {
+                break;
+            }
+            // SAFETY: there are no more entries than room.
+            unsafe { room.write(done, sqe.word::<4>(), 0) };
+            done += 1;
+        }
+        if done != 0 {
+            self.cq.commit(done as u32);
+        }
+        head.wrapping_add(done as u32)
     }
 }

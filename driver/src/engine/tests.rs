@@ -15,7 +15,7 @@ fn ring(opcodes: &[u8]) -> (RingMemory, Engine) {
     let memory = RingMemory::new(&Params::layout(4, 0, 0).unwrap()).unwrap();
     let view = memory.view();
     for (i, opcode) in opcodes.iter().enumerate() {
-        view.write_sqe(i as u32, &Sqe { opcode: *opcode, user_data: i as u64, ..Sqe::default() });
+        view.sqes().write(i as u32, &Sqe { opcode: *opcode, user_data: i as u64, ..Sqe::default() }.into());
     }
     view.set_sq_tail(opcodes.len() as u32);
     let options = QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0 };
@@ -31,19 +31,19 @@ const UNKNOWN: u8 = 255;
 #[test]
 fn a_batch_ends_with_the_first_entry_that_is_refused_and_counts_it() {
     let (memory, mut engine) = ring(&[NOP, UNKNOWN, NOP]);
-    assert_eq!(engine.submit(u32::MAX).unwrap(), 2);
-    assert_eq!((engine.cq.ready(), memory.view().read_cqe(1).res), (2, -libc::EINVAL));
-    assert_eq!(engine.submit(u32::MAX).unwrap(), 1);
-    assert_eq!(engine.submit(u32::MAX).unwrap(), 0);
+    assert_eq!(engine.submit().unwrap(), 2);
+    assert_eq!((engine.cq.ready(), memory.view().cqes().read(1).res), (2, -libc::EINVAL));
+    assert_eq!(engine.submit().unwrap(), 1);
+    assert_eq!(engine.submit().unwrap(), 0);
 }
 
 #[test]
 fn an_entry_that_does_not_exist_is_dropped_and_not_counted_as_submitted() {
     let (memory, mut engine) = ring(&[NOP, NOP, NOP]);
     memory.view().set_array(1, 4);
-    assert_eq!(engine.submit(u32::MAX).unwrap(), 1);
+    assert_eq!(engine.submit().unwrap(), 1);
     assert_eq!((memory.view().sq_head(), memory.view().sq_dropped(), engine.cq.ready()), (2, 1, 1));
-    assert_eq!(engine.submit(u32::MAX).unwrap(), 1);
+    assert_eq!(engine.submit().unwrap(), 1);
 }
 
 #[test]

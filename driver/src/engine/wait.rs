@@ -4,6 +4,7 @@
 //! the last sleep ended, look again. An interrupt that comes between the look and the sleep ends the
 //! sleep at once.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::{CompletionMode, Engine};
@@ -19,15 +20,30 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE_LOOKS: u64 = 1 << 16;
 
 impl Engine {
-    /// Takes what the devices have completed and issues what waits.
-    #[inline]
-    pub(crate) fn progress(&mut self) {
+    /// Takes what the devices have completed and issues what waits. Answers whether more can come.
+    #[inline(always)] // as `submit_and_wait`
+    pub(crate) fn progress(&mut self) -> bool {
+        self.cq.flush();
+        // One queue, and nobody to be told: as nearly always.
+        if let [queue] = &mut self.queues[..]
+            && !queue.is_waiting()
+            && !self.notifier.is_armed()
+            && (!queue.is_busy() || queue.reap(&mut self.cq, &self.user) != 0)
+        {
+            let busy = queue.is_busy();
+            self.cq.set_flags(busy);
+            return busy;
+        }
+        self.progress_all()
+    }
+
+    #[inline(never)]
+    fn progress_all(&mut self) -> bool {
         let mut ticked = false;
         if self.notifier.is_armed() {
             self.clear_events();
             ticked = self.notifier.has_ticked();
         }
-        self.cq.flush();
         let mut taken = 0;
         let mut busy = false;
         for queue in &mut self.queues {
@@ -52,24 +68,30 @@ impl Engine {
         }
         self.notifier.keep_ticking(busy);
         self.cq.set_flags(busy);
+        busy
     }
 
     /// Consumes entries, then waits until at least `want` completions are in the ring (no more than it
     /// holds, and no more than can still come).
-    pub(crate) fn submit_and_wait(&mut self, want: u32) -> Result<u32, Error> {
-        let submitted = self.submit(u32::MAX)?;
-        let want = want.min(self.rings.cq_entries());
-        if want > 0 {
-            mark::<POLL>();
-            self.progress();
+    #[inline(never)] // one function, with what a batch of one goes through
+    pub(crate) fn submit_and_wait(&mut self, want: u32) -> io::Result<u32> {
+        self.check_ours()?;
+        let submitted = self.consume();
+        if want == 0 {
+            self.announce();
+            return Ok(submitted);
         }
-        while self.cq.ready() < want && self.is_busy() {
+        let want = want.min(self.rings.cq_entries());
+        loop {
+            mark::<POLL>();
+            let more = self.progress();
+            if self.cq.ready() >= want || !more {
+                break;
+            }
             match self.mode {
                 CompletionMode::Poll => mark::<EMPTY>(),
                 CompletionMode::Interrupt => self.park()?,
             }
-            mark::<POLL>();
-            self.progress();
         }
         // The events are forgotten; the completions that they announced may be left in the ring.
         self.notifier.update(|| self.cq.has_any());
@@ -131,7 +153,7 @@ impl Engine {
 
     /// Waits until nothing is in flight. Bounded: a device that answers nothing is given up.
     pub(crate) fn quiesce(&mut self) {
-        self.publish();
+        self.queues.iter_mut().for_each(IoQueue::publish);
         while self.is_busy() {
             self.progress();
         }

@@ -23,9 +23,6 @@ impl Flight {
     pub(super) const NONE: Self = Self { at: 0, list: None, bounce: None };
 }
 
-/// Marks a tracker as not of the straight line.
-const GENERAL: i32 = -1;
-
 /// Result of looking for the pages of a command.
 struct Pages {
     bytes: u64,
@@ -115,7 +112,7 @@ impl IoQueue {
     }
 
     fn issue_one(&mut self, index: u32, user: &UserMemory) -> bool {
-        if self.ids.free_len == 0 {
+        if self.ids.room() == 0 {
             return false;
         }
         let request = &self.requests[index];
@@ -138,7 +135,7 @@ impl IoQueue {
         if let (Some(pages), Kind::Write { .. }) = (bounce, kind) {
             self.copy_in(index, at, bytes, pages, user);
         }
-        let Some(cid) = self.ids.take(index.into(), GENERAL) else { return false };
+        let Some(cid) = self.take_id(index) else { return false };
         let slot = usize::from(cid) & (self.flights.len() - 1);
         self.flights[slot] = Flight { at, list, bounce };
         let request = &mut self.requests[index];
@@ -147,17 +144,20 @@ impl IoQueue {
         request.issued += bytes;
         request.in_flight += 1;
         let head = u64::from(opcode) | u64::from(cid) << 16 | u64::from(request.nsid) << 32;
-        let tail = self.grant.sq.tail();
-        self.grant.sq.slots().write_transfer(tail, head, prp, first_block, (blocks - 1) | fua);
-        self.grant.sq.set_tail(tail.wrapping_add(1));
+        self.grant.sq.push_transfer(head, prp, first_block, (blocks - 1) | fua);
         if bounce.is_some() {
             self.stats.bounced_bytes += bytes;
         }
         true
     }
 
+    /// Takes an identifier for the next command, of a request.
+    fn take_id(&mut self, request: u32) -> Option<u16> {
+        self.ids.take(self.grant.sq.tail(), request)
+    }
+
     fn issue_flush(&mut self, index: u32) -> bool {
-        let Some(cid) = self.ids.take(index.into(), GENERAL) else { return false };
+        let Some(cid) = self.take_id(index) else { return false };
         let slot = usize::from(cid) & (self.flights.len() - 1);
         self.flights[slot] = Flight::NONE;
         let request = &mut self.requests[index];
@@ -175,7 +175,7 @@ impl IoQueue {
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
         let first_block = (request.offset + request.issued) >> request.block_shift;
         let Some((address, list)) = self.lists.hold(&deallocate_range(first_block, blocks)) else { return false };
-        let Some(cid) = self.ids.take(index.into(), GENERAL) else {
+        let Some(cid) = self.take_id(index) else {
             self.lists.give_back(list);
             return false;
         };
@@ -264,8 +264,8 @@ impl IoQueue {
         if error != 0 {
             tracing::debug!(status = %completion.status, device = self.owner.name(), "command failed");
         }
-        if tracker.res >= 0 {
-            sink.post(tracker.user_data, if error == 0 { tracker.res } else { error }, 0);
+        if let Some((user_data, res)) = tracker.straight() {
+            sink.post(user_data, if error == 0 { res } else { error }, 0);
             return;
         }
         let index = tracker.user_data as u32;
@@ -317,9 +317,9 @@ impl IoQueue {
     pub(crate) fn fail_all(&mut self, errno: i32, sink: &mut Sink, user: &UserMemory) {
         for cid in self.ids.all_in_flight() {
             let aborted = Completion { dw0: 0, dw1: 0, sq_head: 0, sq_id: 0, cid, status: Status::ABORTED_SQ_DELETION };
-            if let Some(tracker) = self.ids.trackers.at(cid.into()).straight() {
+            if let Some((user_data, _)) = self.ids.trackers.at(cid.into()).straight() {
                 self.ids.give_back(cid);
-                sink.post(tracker, -errno, 0);
+                sink.post(user_data, -errno, 0);
                 continue;
             }
             let index = self.ids.trackers.at(cid.into()).user_data as u32;

@@ -6,14 +6,19 @@
 //! and the first entry that fails one is left to the general path, which gives the kernel's answer.
 //!
 //! Kept apart from the general path on purpose: sharing a loop with it costs registers. Nothing here
-//! allocates, locks or calls through a pointer.
+//! allocates, locks or calls through a pointer. Both ways work on *runs*: stretches of all the rings and
+//! tables concerned in which none of them wraps, so that their places advance together.
 
-use super::ids::CommandIds;
+#![expect(unsafe_code)] // walks runs, which it has made of the same length
+
+use super::fixed::{FixedBuffer, FixedBuffers};
+use super::ids::Tracker;
 use super::namespace::Namespace;
 use super::prp::PAGE_BYTES;
-use super::queue::{FixedBuffer, IoQueue, Sink};
+use super::queue::{IoQueue, Sink};
+use super::rings::SlotRun;
 use crate::abi::entry::Sqe;
-use crate::abi::rings::RingView;
+use crate::abi::rings::{RingView, SqeRun};
 use crate::spec::command::nvm;
 use crate::usermem::UserMemory;
 
@@ -32,17 +37,18 @@ pub(crate) struct LineTarget {
     /// Low bits that offsets and lengths must not have.
     block_mask: u64,
     block_shift: u32,
-    /// The namespace, as it stands in the second half of a command's first word.
-    nsid_word: u64,
+    /// Opcode and namespace of a Read, as they stand in the first two words of the command. Those of a
+    /// Write are one less.
+    read_head: u64,
 }
 
 /// `READ_FIXED` (4) and `WRITE_FIXED` (5) become Read (2) and Write (1).
-const _: () = assert!(nvm::READ == 2 && nvm::WRITE == 1);
+const _: () = assert!(nvm::READ == 2 && nvm::WRITE == nvm::READ - 1);
 
 impl LineTarget {
     /// Serves nothing: no opcode is 255.
     pub(crate) const NONE: Self =
-        Self { read_word: u64::MAX, writes: 0, size: 0, block_mask: 0, block_shift: 9, nsid_word: 0 };
+        Self { read_word: u64::MAX, writes: 0, size: 0, block_mask: 0, block_shift: 9, read_head: 0 };
 
     /// Serves `namespace` under fixed file `index`.
     pub(crate) fn new(index: u32, namespace: &Namespace) -> Self {
@@ -56,8 +62,16 @@ impl LineTarget {
             size: namespace.size_bytes(),
             block_mask: u64::from(namespace.block_bytes()) - 1,
             block_shift: namespace.block_shift.into(),
-            nsid_word: u64::from(namespace.nsid) << 32,
+            read_head: u64::from(nvm::READ) | u64::from(namespace.nsid) << 32,
         }
+    }
+
+    /// Whether the entry at `head` has the first word that is wanted: saves a batch of others the rest.
+    #[inline]
+    fn is_for(&self, rings: &RingView, head: u32) -> bool {
+        let run = rings.sqe_run(head, 1);
+        // SAFETY: a run of one entry.
+        unsafe { run.at(0) }.word::<0>() ^ self.read_word <= self.writes
     }
 
     /// Whether `sqe` is one that the general path should make this the hot file for.
@@ -68,103 +82,206 @@ impl LineTarget {
 
 impl IoQueue {
     /// Makes commands of the entries from `head` to `tail`, up to the first that is not plain, or until
-    /// identifiers run out. Answers where it stopped. The doorbell is rung by
+    /// no more may be in flight. Answers where it stopped. The doorbell is rung by
     /// [`publish`](IoQueue::publish).
+    #[inline(always)] // with `submit_one`
+    pub(crate) fn submit_line(&mut self, rings: &RingView, head: u32, tail: u32) -> u32 {
+        if tail.wrapping_sub(head) == 1 { self.submit_one(rings, head) } else { self.submit_runs(rings, head, tail) }
+    }
+
+    /// One entry. Without a loop there is nothing to keep in registers, and so nothing to load twice.
+    #[inline(always)] // into the one function that a batch of one goes through
+    fn submit_one(&mut self, rings: &RingView, head: u32) -> u32 {
+        if self.ids.room() == 0 {
+            return head;
+        }
+        let (sqes, slots) = (rings.sqe_run(head, 1), self.grant.sq.run(1));
+        let tracker = self.ids.trackers.at_mut(self.grant.sq.tail());
+        // SAFETY: both runs are of one entry.
+        if !unsafe { make(&self.line, &self.fixed, tracker, sqes, slots, 0) } {
+            return head;
+        }
+        self.ids.begun(1);
+        self.grant.sq.advance(1);
+        head.wrapping_add(1)
+    }
+
     #[inline(never)]
-    pub(crate) fn submit_line(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
-        let file = self.line;
-        let slots = self.grant.sq.slots();
-        let fixed = self.fixed.as_slice();
-        // Never empty: the last one has length 0.
-        let last_fixed = fixed.len().wrapping_sub(1);
-        let mut sq_tail = self.grant.sq.tail();
-        let mut free_len = self.ids.free_len;
-        let end = head.wrapping_add(tail.wrapping_sub(head).min(free_len));
-        while head != end {
-            let sqe = rings.direct_slot(head);
-            let kind = sqe.word::<0>() ^ file.read_word;
-            let offset = sqe.word::<1>();
-            let address = sqe.word::<2>();
-            // Flags stand above the length: with any set, it is longer than two pages.
-            let len = sqe.word::<3>();
-            // Personality and file index stand above the buffer index: with any set, it finds the last.
-            let index = (sqe.word::<5>() as usize).min(last_fixed);
-            let Some(&FixedBuffer { base, len: buffer_len, delta }) = fixed.get(index) else { break };
-            let into = address.wrapping_sub(base);
-            let iova = address.wrapping_add(delta);
-            let from_page = iova & (PAGE_BYTES - 1);
-            if (kind > file.writes)
-                | ((offset | len) & file.block_mask != 0)
-                | (len.wrapping_sub(1) >= MOST_BYTES)
-                | (offset > file.size.wrapping_sub(len))
-                | (into >= buffer_len)
-                | (len > buffer_len.wrapping_sub(into))
-                | (address & 3 != 0)
-                | (from_page.wrapping_add(len) > MOST_BYTES)
-                | (sqe.word::<7>() != 0)
-            {
+    fn submit_runs(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
+        if !self.line.is_for(rings, head) {
+            return head;
+        }
+        loop {
+            let most = tail.wrapping_sub(head).min(self.ids.room());
+            let sqes = rings.sqe_run(head, most);
+            let slots = self.grant.sq.run(sqes.len());
+            let made = self.submit_run(sqes, slots);
+            self.ids.begun(made);
+            self.grant.sq.advance(made);
+            head = head.wrapping_add(made);
+            // Further if a ring has wrapped, and neither is finished nor stuck.
+            if made != slots.len() || made == most {
+                return head;
+            }
+        }
+    }
+
+    /// Makes commands of the first entries of `sqes` in `slots`, which are no more. Answers how many.
+    #[inline]
+    fn submit_run(&mut self, sqes: SqeRun, slots: SlotRun) -> u32 {
+        let (line, fixed) = (self.line, &self.fixed);
+        let mut made = 0;
+        for tracker in self.ids.trackers.run_mut(self.grant.sq.tail(), slots.len()) {
+            // SAFETY: there are no more trackers than slots, and no more slots than entries.
+            if !unsafe { make(&line, fixed, tracker, sqes, slots, made) } {
                 break;
             }
-            let first_page = iova - from_page;
-            let second_page = if from_page + len > PAGE_BYTES { first_page + PAGE_BYTES } else { 0 };
-            free_len -= 1;
-            let cid = *self.ids.free.at(free_len);
-            let tracker = self.ids.trackers.at_mut(cid.into());
-            tracker.user_data = sqe.word::<4>();
-            tracker.res = len as i32;
-            tracker.expected = cid.into();
-            let opcode = u64::from(nvm::READ) - kind;
-            let blocks = (len >> file.block_shift) - 1;
-            slots.write_transfer(
-                sq_tail,
-                opcode | u64::from(cid) << 16 | file.nsid_word,
-                [iova, second_page],
-                offset >> file.block_shift,
-                blocks as u32,
-            );
-            sq_tail = sq_tail.wrapping_add(1);
-            head = head.wrapping_add(1);
+            made += 1;
         }
-        self.ids.free_len = free_len;
-        self.grant.sq.set_tail(sq_tail);
-        head
+        made as u32
     }
 
     /// Takes every completion that the device has written, posts what is finished to `sink`, and gives
     /// the entries back with one doorbell. Answers how many completions there were.
-    #[inline(never)]
+    #[inline(always)] // with `reap_one`
     pub(crate) fn reap(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
-        let mut cursor = self.grant.cq.cursor();
-        let mut room = sink.room();
-        let mut free_len = self.ids.free_len;
+        if self.ids.in_flight() == 1
+            && let Some(taken) = self.reap_one(sink)
+        {
+            return taken;
+        }
+        self.reap_all(sink, user)
+    }
+
+    /// The completion of the only command in flight, or none if it has not come. `None` when it takes the
+    /// general path.
+    #[inline(always)] // as `submit_one`
+    fn reap_one(&mut self, sink: &mut Sink) -> Option<u32> {
+        let run = self.grant.cq.run(1);
+        // SAFETY: a run of one entry.
+        let Some(word) = (unsafe { run.word(0) }) else { return Some(0) };
         let step = self.ids.generation_step();
-        let mut taken = 0u32;
-        while let Some(word) = cursor.peek() {
-            taken += 1;
-            let cid = word as u16;
-            let status = word >> 17;
-            let tracker = self.ids.trackers.at_mut(cid.into());
-            if tracker.expected == u32::from(cid) && status == 0 && tracker.res >= 0 && room.has_any() {
-                room.post(tracker.user_data, tracker.res);
-                CommandIds::idle(tracker);
-                *self.ids.free.at_mut(free_len) = cid.wrapping_add(step);
-                free_len += 1;
-            } else {
-                self.ids.free_len = free_len;
-                sink.commit(room);
-                self.finish(cursor.copy(), sink, user);
-                room = sink.room();
-                free_len = self.ids.free_len;
+        let tracker = self.ids.trackers.at_mut(word);
+        let room = sink.slot()?;
+        if !tracker.succeeded(word) {
+            return None;
+        }
+        // SAFETY: room for one.
+        unsafe { room.write(0, tracker.user_data, tracker.res) };
+        tracker.end(step);
+        self.ids.ended(1);
+        self.grant.cq.advance(1);
+        sink.commit(1);
+        self.give_back_entries();
+        Some(1)
+    }
+
+    #[inline(never)]
+    fn reap_all(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
+        let mut taken = 0;
+        loop {
+            let (done, more) = self.reap_run(sink);
+            taken += done;
+            if !more {
+                break;
             }
-            cursor.advance();
+            if done == 0 {
+                let Some(completion) = self.grant.cq.pop() else { break };
+                self.finish(completion, sink, user);
+                taken += 1;
+            }
         }
         if taken != 0 {
-            self.ids.free_len = free_len;
-            sink.commit(room);
-            self.grant.cq.set_cursor(cursor);
-            self.grant.cq.publish();
-            self.stats.cq_doorbells += 1;
+            self.give_back_entries();
         }
         taken
     }
+
+    #[inline]
+    fn give_back_entries(&mut self) {
+        self.grant.cq.publish();
+        self.stats.cq_doorbells += 1;
+    }
+
+    /// Takes the completions of successful transfers of the straight line that stand next, as far as both
+    /// rings go without a wrap. Answers how many, and whether there may be more.
+    #[inline]
+    fn reap_run(&mut self, sink: &mut Sink) -> (u32, bool) {
+        let room = sink.run();
+        let run = self.grant.cq.run(room.len());
+        let step = self.ids.generation_step();
+        let mut done = 0;
+        let more = loop {
+            if done == run.len() {
+                break true;
+            }
+            // SAFETY: below the length; the ring is `self.grant`'s.
+            let Some(word) = (unsafe { run.word(done) }) else { break false };
+            let tracker = self.ids.trackers.at_mut(word);
+            if !tracker.succeeded(word) {
+                break true;
+            }
+            // SAFETY: the run is no longer than the room.
+            unsafe { room.write(done, tracker.user_data, tracker.res) };
+            tracker.end(step);
+            done += 1;
+        };
+        let done = done as u32;
+        if done != 0 {
+            self.ids.ended(done);
+            self.grant.cq.advance(done);
+            sink.commit(done);
+        }
+        (done, more)
+    }
+}
+
+/// Makes a command of entry `index` in slot `index`, unless the entry is not plain or the tracker is not
+/// idle.
+///
+/// # Safety
+/// `index` is below the lengths of both runs, and neither ring has been dropped.
+#[inline(always)] // once in a loop, once without: the compiler must see both
+unsafe fn make(
+    line: &LineTarget,
+    fixed: &FixedBuffers,
+    tracker: &mut Tracker,
+    sqes: SqeRun,
+    slots: SlotRun,
+    index: usize,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let sqe = unsafe { sqes.at(index) };
+    let kind = sqe.word::<0>() ^ line.read_word;
+    let offset = sqe.word::<1>();
+    let address = sqe.word::<2>();
+    // Flags stand above the length: with any set, it is longer than two pages.
+    let len = sqe.word::<3>();
+    // Personality and file index stand above the buffer index: with any set, it finds none.
+    let &FixedBuffer { base, len: buffer_len, delta } = fixed.find(sqe.word::<5>());
+    let into = address.wrapping_sub(base);
+    let last = len.wrapping_sub(1);
+    let iova = address.wrapping_add(delta);
+    let last_from_page = (iova & (PAGE_BYTES - 1)).wrapping_add(last);
+    let cid = tracker.next_cid();
+    // All in one, and so the fewest branches and registers: what must be zero.
+    let nonzero = (offset | len) & line.block_mask | address & 3 | sqe.word::<7>();
+    if nonzero != 0
+        || kind > line.writes
+        || into >= buffer_len
+        // Neither 0 nor longer than a buffer can be (1 GiB), so that the sum above has not wrapped.
+        || last >= buffer_len.wrapping_sub(into)
+        || last_from_page >= MOST_BYTES
+        || offset > line.size.wrapping_sub(len)
+        || cid > u16::MAX.into()
+    {
+        return false;
+    }
+    let second_page = if last_from_page >= PAGE_BYTES { (iova | (PAGE_BYTES - 1)).wrapping_add(1) } else { 0 };
+    tracker.begin(cid, sqe.word::<4>(), len as u32);
+    let head = (line.read_head - kind) | u64::from(cid) << 16;
+    let (first_block, blocks) = (offset >> line.block_shift, last >> line.block_shift);
+    // SAFETY: the caller's promise.
+    unsafe { slots.write_transfer(index, head, [iova, second_page], first_block, blocks as u32) };
+    true
 }

@@ -7,6 +7,7 @@
 //!   namespace.rs   what is on the controller
 //!   rings.rs       one submission and one completion ring in DMA memory, and their doorbells
 //!   ids.rs         command identifiers and what is in flight under them
+//!   fixed.rs       registered buffers, as the straight line looks them up
 //!   queue.rs       an I/O queue pair and everything that belongs to it
 //!   line.rs        the straight line: a plain fixed read or write, SQE to command and back
 //!   request.rs     everything else: requests of any length, alignment and memory
@@ -18,6 +19,7 @@
 mod admin;
 mod bounce;
 mod controller;
+mod fixed;
 mod ids;
 mod issue;
 mod line;
@@ -29,8 +31,9 @@ mod request;
 mod rings;
 
 pub use controller::ControllerInfo;
+pub(crate) use fixed::FixedBuffer;
 pub(crate) use line::LineTarget;
 pub use namespace::Namespace;
 pub(crate) use owner::{Health, Owner};
-pub(crate) use queue::{FixedBuffer, IoQueue, QueueOptions};
+pub(crate) use queue::{IoQueue, QueueOptions};
 pub(crate) use request::{Segment, Transfer};

@@ -13,6 +13,7 @@ use dmaring_dma::{DmaRegion, Mapping, Transport};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::bounce::BouncePool;
+use super::fixed::{FixedBuffer, FixedBuffers};
 use super::ids::CommandIds;
 use super::issue::Flight;
 use super::line::LineTarget;
@@ -41,21 +42,10 @@ pub(crate) struct QueueOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueStats {
     pub(crate) commands: u64,
-    pub(crate) sq_doorbells: u64,
-    pub(crate) cq_doorbells: u64,
     pub(crate) bounced_bytes: u64,
+    pub(crate) sq_doorbells: u64,
     pub(crate) stale: u64,
-}
-
-/// A registered buffer as the straight line looks it up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FixedBuffer {
-    /// Address of the first byte; a slot that is not registered has length 0.
-    pub(crate) base: u64,
-    /// Length in bytes.
-    pub(crate) len: u64,
-    /// What to add to an address to get the device's.
-    pub(crate) delta: u64,
+    pub(crate) cq_doorbells: u64,
 }
 
 /// Memory that the device reaches in place, for plain addresses.
@@ -88,8 +78,7 @@ pub(crate) use crate::engine::completions::Completions as Sink;
 pub(crate) struct IoQueue {
     pub(super) ids: CommandIds,
     pub(super) line: LineTarget,
-    /// Registered buffers, and one of length 0 behind them that any index beyond them finds.
-    pub(super) fixed: Vec<FixedBuffer>,
+    pub(super) fixed: FixedBuffers,
     pub(super) requests: Requests,
     /// Requests with commands still to issue, in order.
     pub(super) waiting: VecDeque<u32>,
@@ -127,7 +116,7 @@ impl IoQueue {
         let queue = Self {
             ids: CommandIds::new(entries),
             line: LineTarget::NONE,
-            fixed: vec![FixedBuffer::default()],
+            fixed: FixedBuffers::new(Vec::new()),
             requests: Requests::with_capacity(entries as usize),
             waiting: VecDeque::with_capacity(entries as usize),
             flights: vec![Flight::NONE; entries as usize],
@@ -226,9 +215,7 @@ impl IoQueue {
     /// Nothing may be in flight: a command could still move data of a buffer that goes.
     pub(crate) fn set_fixed(&mut self, buffers: Vec<FixedBuffer>, mappings: Vec<Mapping>) {
         debug_assert!(!self.is_busy(), "buffers change only when nothing is in flight");
-        self.fixed = buffers;
-        // The straight line reads the last one for every index beyond the table.
-        self.fixed.push(FixedBuffer::default());
+        self.fixed = FixedBuffers::new(buffers);
         // They are in order, and neighbours share one (`Buffers::map`).
         self.fixed_reach = mappings.iter().map(Reach::of).collect();
         self.fixed_mappings = mappings;
@@ -252,7 +239,7 @@ impl IoQueue {
     }
 
     /// Rings the submission doorbell for everything written since the last time.
-    #[inline]
+    #[inline(always)] // as `submit_line`
     pub(crate) fn publish(&mut self) {
         let new = self.grant.sq.publish();
         if new != 0 {

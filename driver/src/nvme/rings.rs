@@ -57,8 +57,8 @@ pub(super) struct CqRing {
     entries: NonNull<[u32; 4]>,
     len: u32,
     head: u32,
-    /// Phase tag that a new entry carries, in bit 16 as it stands in the last word.
-    phase: u32,
+    /// Phase tag of entries of the pass before, in bit 16 as it stands in the last word.
+    old_phase: u32,
     rung: u32,
     doorbell: Doorbell,
     mapping: Mapping,
@@ -95,21 +95,32 @@ impl SqRing {
         self.tail
     }
 
+    /// The slots from the tail on that stand side by side, at most `most`. They must be free.
     #[inline]
-    pub(super) fn set_tail(&mut self, tail: u32) {
-        self.tail = tail;
+    pub(super) fn run(&self, most: u32) -> SlotRun {
+        let index = self.tail & self.mask;
+        // SAFETY: masked into the ring.
+        let first = unsafe { self.entries.add(index as usize) };
+        SlotRun { first, len: most.min(self.mask + 1 - index) }
     }
 
-    /// A pointer-sized handle that writes entries without borrowing the ring.
+    /// The first `written` slots of a [`run`](Self::run) hold commands.
     #[inline]
-    pub(super) fn slots(&self) -> SqSlots {
-        SqSlots { entries: self.entries, mask: self.mask }
+    pub(super) fn advance(&mut self, written: u32) {
+        self.tail = self.tail.wrapping_add(written);
     }
 
     /// Writes a whole command at the tail.
     pub(super) fn push(&mut self, command: &Command) {
         // SAFETY: masked into the ring; at the tail the device does not read yet.
         unsafe { self.entries.add((self.tail & self.mask) as usize).write_volatile(*command) };
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Writes a read or write at the tail, as [`SlotRun::write_transfer`].
+    pub(super) fn push_transfer(&mut self, head: u64, prp: [u64; 2], slba: u64, cdw12: u32) {
+        // SAFETY: a run of one slot; at the tail the device does not read yet.
+        unsafe { self.run(1).write_transfer(0, head, prp, slba, cdw12) };
         self.tail = self.tail.wrapping_add(1);
     }
 
@@ -126,23 +137,31 @@ impl SqRing {
     }
 }
 
-/// Writes read and write commands into the slots of a submission ring.
+/// Slots of a submission ring that stand side by side.
 #[derive(Clone, Copy)]
-pub(super) struct SqSlots {
-    entries: NonNull<Command>,
-    mask: u32,
+pub(super) struct SlotRun {
+    first: NonNull<Command>,
+    len: u32,
 }
 
-impl SqSlots {
+impl SlotRun {
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
     /// Writes what differs between two reads or writes of a ring: opcode, identifier and namespace (the
     /// first two words), the data pointer, the first block, and dword 12. The words in between are zero
     /// since the ring was made, and whoever writes others puts the zeroes back.
+    ///
+    /// # Safety
+    /// `index` is below the length, and the ring has not been dropped.
     #[inline]
-    pub(super) fn write_transfer(self, tail: u32, head: u64, prp: [u64; 2], slba: u64, cdw12: u32) {
-        // SAFETY: masked into the ring, whose memory outlives this handle (it is made and used inside one
-        // call on the queue); 8-byte words at multiples of 8 of a 64-byte entry.
+    pub(super) unsafe fn write_transfer(self, index: usize, head: u64, prp: [u64; 2], slba: u64, cdw12: u32) {
+        // SAFETY: the caller's promise; `run` cut the length to the ring. 8-byte words at multiples of 8 of a
+        // 64-byte entry.
         unsafe {
-            let words = self.entries.add((tail & self.mask) as usize).cast::<u64>();
+            let words = self.first.add(index).cast::<u64>();
             words.write_volatile(head);
             words.add(3).write_volatile(prp[0]);
             words.add(4).write_volatile(prp[1]);
@@ -158,7 +177,7 @@ impl CqRing {
         let region = Arc::new(DmaRegion::new(len as usize * COMPLETION_BYTES)?);
         let base = region.as_ptr().cast();
         let mapping = space.map(region, Direction::Both)?;
-        Ok(Self { entries: base, len, head: 0, phase: PHASE, rung: 0, doorbell, mapping })
+        Ok(Self { entries: base, len, head: 0, old_phase: 0, rung: 0, doorbell, mapping })
     }
 
     /// Where the device sees it.
@@ -170,16 +189,23 @@ impl CqRing {
         self.len
     }
 
-    /// Position and phase, for a loop that keeps them in registers.
+    /// The entries from the next one on that stand side by side, at most `most`.
     #[inline]
-    pub(super) fn cursor(&self) -> CqCursor {
-        CqCursor { entries: self.entries, len: self.len, head: self.head, phase: self.phase }
+    pub(super) fn run(&self, most: u32) -> CqRun {
+        // SAFETY: `head` is below `len`.
+        let first = unsafe { self.entries.add(self.head as usize) };
+        CqRun { first, len: most.min(self.len - self.head), old_phase: self.old_phase }
     }
 
+    /// The first `taken` entries of a [`run`](Self::run) have been read; the expected phase flips at the
+    /// wrap only.
     #[inline]
-    pub(super) fn set_cursor(&mut self, cursor: CqCursor) {
-        self.head = cursor.head;
-        self.phase = cursor.phase;
+    pub(super) fn advance(&mut self, taken: u32) {
+        self.head += taken;
+        if self.head >= self.len {
+            self.head = 0;
+            self.old_phase ^= PHASE;
+        }
     }
 
     /// Gives the consumed entries back to the device; once a batch, and never for nothing.
@@ -193,49 +219,49 @@ impl CqRing {
 
     /// The next completion, if there is one.
     pub(super) fn pop(&mut self) -> Option<Completion> {
-        let mut cursor = self.cursor();
-        cursor.peek()?;
-        let completion = cursor.copy();
-        cursor.advance();
-        self.set_cursor(cursor);
+        let run = self.run(1);
+        // SAFETY: a run of one entry.
+        let completion = unsafe { run.word(0).map(|_| run.copy(0)) }?;
+        self.advance(1);
         Some(completion)
     }
 }
 
-/// A place in a completion ring.
+/// Entries of a completion ring that stand side by side.
 #[derive(Clone, Copy)]
-pub(super) struct CqCursor {
-    entries: NonNull<[u32; 4]>,
+pub(super) struct CqRun {
+    first: NonNull<[u32; 4]>,
     len: u32,
-    head: u32,
-    phase: u32,
+    old_phase: u32,
 }
 
-impl CqCursor {
-    /// The last word of the entry here (command identifier, phase, status) if the device has written it.
+impl CqRun {
     #[inline]
-    pub(super) fn peek(&self) -> Option<u32> {
-        // SAFETY: `head` is below `len`; the fourth word of the entry is aligned and only ever accessed
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// The last word of an entry (command identifier, status) if the device has written it; its phase tag
+    /// is made 1 whatever the pass.
+    ///
+    /// # Safety
+    /// `index` is below the length, and the ring has not been dropped.
+    #[inline]
+    pub(super) unsafe fn word(&self, index: usize) -> Option<u32> {
+        // SAFETY: the caller's promise; the fourth word of the entry is aligned and only ever accessed
         // atomically here.
-        let word = unsafe { AtomicU32::from_ptr(self.entries.add(self.head as usize).cast::<u32>().add(3).as_ptr()) };
+        let word = unsafe { AtomicU32::from_ptr(self.first.add(index).cast::<u32>().add(3).as_ptr()) };
         // Acquire: the rest of the entry, and the data, are read after the tag was seen.
-        let word = word.load(Ordering::Acquire);
-        (word & PHASE == self.phase).then_some(word)
+        let word = word.load(Ordering::Acquire) ^ self.old_phase;
+        (word & PHASE != 0).then_some(word)
     }
 
-    /// Copies the entry that [`peek`](Self::peek) has seen.
-    pub(super) fn copy(&self) -> Completion {
-        // SAFETY: `head` is below `len`; every bit pattern is four words.
-        Completion::decode(unsafe { self.entries.add(self.head as usize).read_volatile() })
-    }
-
-    /// To the next entry; the expected phase flips at the wrap only.
-    #[inline]
-    pub(super) fn advance(&mut self) {
-        self.head += 1;
-        if self.head == self.len {
-            self.head = 0;
-            self.phase ^= PHASE;
-        }
+    /// Copies an entry that [`word`](Self::word) has seen.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn copy(&self, index: usize) -> Completion {
+        // SAFETY: the caller's promise; every bit pattern is four words.
+        Completion::decode(unsafe { self.first.add(index).read_volatile() })
     }
 }
