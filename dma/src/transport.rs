@@ -92,6 +92,12 @@ pub unsafe trait Transport: Send + Sync + Debug {
     /// When the function cannot be reset or does not come back.
     fn reset(&self) -> Result<(), DmaError>;
 
+    /// Whether the device works only as often as [`relax`](Self::relax) is called: a transport without
+    /// hardware behind it. Default: false.
+    fn needs_relax(&self) -> bool {
+        false
+    }
+
     /// Called by a thread that has found nothing to do and will look again. A transport without hardware
     /// behind it may work here.
     fn relax(&self) {

@@ -139,9 +139,8 @@ pub struct CompletionQueue<'a> {
 
 impl<'a> CompletionQueue<'a> {
     #[inline]
-    pub(crate) fn new(ring: &'a Ring) -> Self {
-        let view = ring.view();
-        Self { ring, entries: view.cqes(), head: view.cq_head(), tail: view.cq_tail() }
+    pub(crate) fn new(ring: &'a Ring, head: u32, tail: u32) -> Self {
+        Self { ring, entries: ring.view().cqes(), head, tail }
     }
 
     /// Gives back what was taken, lets the ring advance, and learns what has arrived.

@@ -123,10 +123,12 @@ impl Ring {
     /// The completion queue. Lets the ring advance first, unless completions are waiting to be taken.
     #[inline]
     pub fn completion(&mut self) -> CompletionQueue<'_> {
-        if self.view.cq_tail() == self.view.cq_head() {
+        let (head, mut tail) = (self.view.cq_head(), self.view.cq_tail());
+        if head == tail {
             self.progress();
+            tail = self.view.cq_tail();
         }
-        CompletionQueue::new(self)
+        CompletionQueue::new(self, head, tail)
     }
 
     /// The control plane.
@@ -137,7 +139,8 @@ impl Ring {
 
     /// All three faces at once. The completion queue advances with its `sync`.
     pub fn split(&mut self) -> (Submitter<'_>, SubmissionQueue<'_>, CompletionQueue<'_>) {
-        (Submitter::new(self), SubmissionQueue::new(&self.view), CompletionQueue::new(self))
+        let (head, tail) = (self.view.cq_head(), self.view.cq_tail());
+        (Submitter::new(self), SubmissionQueue::new(&self.view), CompletionQueue::new(self, head, tail))
     }
 
     /// Submits everything pushed. Answers how many entries were consumed: with the first that is refused
@@ -148,7 +151,7 @@ impl Ring {
     #[inline]
     pub fn submit(&self) -> io::Result<usize> {
         match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().submit().map(|n| n as usize),
+            Inner::Device(device) => device.engine.borrow_mut().submit(),
             Inner::Kernel(kernel) => kernel.submit_and_wait(0).map(|n| n as usize),
         }
     }
@@ -162,7 +165,7 @@ impl Ring {
     pub fn submit_and_wait(&self, want: usize) -> io::Result<usize> {
         let want = u32::try_from(want).unwrap_or(u32::MAX);
         match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().submit_and_wait(want).map(|n| n as usize),
+            Inner::Device(device) => device.engine.borrow_mut().submit_and_wait(want),
             Inner::Kernel(kernel) => kernel.submit_and_wait(want).map(|n| n as usize),
         }
     }

@@ -90,6 +90,16 @@ impl Completions {
         }
     }
 
+    /// [`set_flags`](Self::set_flags) for a ring that has no backlog and waits for nothing.
+    #[inline]
+    pub(crate) fn clear_flags(&mut self) {
+        debug_assert!(self.backlog.is_empty(), "a backlog has a flag");
+        if self.flags != 0 {
+            self.flags = 0;
+            self.rings.set_sq_flags(0);
+        }
+    }
+
     /// Completions that the program has not taken, in the ring.
     #[inline]
     pub(crate) fn ready(&self) -> u32 {

@@ -72,6 +72,8 @@ pub(crate) struct Engine {
     system_calls: u64,
     interrupts: u64,
     idle_polls: u64,
+    /// The number of idle polls at which the clock is looked at.
+    next_look: u64,
     looked: Instant,
 }
 
@@ -112,6 +114,7 @@ impl Engine {
             system_calls: 0,
             interrupts: 0,
             idle_polls: 0,
+            next_look: 0,
             looked: Instant::now(),
         })
     }

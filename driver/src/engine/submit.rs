@@ -13,11 +13,11 @@ impl Engine {
     /// Consumes what has been pushed. Answers how many entries, a refused one that ended the batch
     /// included.
     #[inline]
-    pub(crate) fn submit(&mut self) -> io::Result<u32> {
+    pub(crate) fn submit(&mut self) -> io::Result<usize> {
         self.check_ours()?;
         let submitted = self.consume();
         self.announce();
-        Ok(submitted)
+        Ok(submitted as usize)
     }
 
     /// As [`submit`](Self::submit), but does not tell the program what there is to wait for.
@@ -32,15 +32,18 @@ impl Engine {
         }
         let mut head = start;
         if self.straight
-            && let Some(queue) = self.queues.get_mut(self.hot)
-            && !queue.is_waiting()
+            && let Some(queue) = hot_queue(&mut self.queues, self.hot)
         {
-            head = queue.submit_line(&self.rings, head, end);
+            if new == 1 && queue.submit_one(&self.rings, head) {
+                head = end;
+            } else {
+                head = queue.submit_line(&self.rings, head, end);
+            }
             if head == end {
                 // The whole batch went straight through: one queue has something new.
-                queue.publish();
-                self.sq_head = head;
-                self.rings.set_sq_head(head);
+                queue.publish_batch(new);
+                self.sq_head = end;
+                self.rings.set_sq_head(end);
                 return new;
             }
         }
@@ -101,8 +104,7 @@ impl Engine {
             }
             if self.straight
                 && head != end
-                && let Some(queue) = self.queues.get_mut(self.hot)
-                && !queue.is_waiting()
+                && let Some(queue) = hot_queue(&mut self.queues, self.hot)
             {
                 head = queue.submit_line(&self.rings, head, end);
             }
@@ -131,4 +133,14 @@ impl Engine {
         }
         head.wrapping_add(done as u32)
     }
+}
+
+/// The queue whose straight line is to be tried, if any: the only one, or that of the hot file.
+#[inline(always)] // as `consume`
+fn hot_queue(queues: &mut [IoQueue], hot: usize) -> Option<&mut IoQueue> {
+    let queue = match queues {
+        [queue] => queue,
+        queues => queues.get_mut(hot)?,
+    };
+    (!queue.is_waiting()).then_some(queue)
 }

@@ -21,7 +21,7 @@ const IDLE_LOOKS: u64 = 1 << 16;
 
 impl Engine {
     /// Takes what the devices have completed and issues what waits. Answers whether more can come.
-    #[inline(always)] // as `submit_and_wait`
+    #[inline]
     pub(crate) fn progress(&mut self) -> bool {
         self.cq.flush();
         // One queue, and nobody to be told: as nearly always.
@@ -60,7 +60,10 @@ impl Engine {
         }
         if taken == 0 {
             self.idle_polls += 1;
-            ticked |= self.idle_polls.is_multiple_of(IDLE_LOOKS);
+            if self.idle_polls >= self.next_look {
+                self.next_look = self.idle_polls + IDLE_LOOKS;
+                ticked = true;
+            }
         }
         if ticked && busy {
             self.look();
@@ -74,13 +77,39 @@ impl Engine {
     /// Consumes entries, then waits until at least `want` completions are in the ring (no more than it
     /// holds, and no more than can still come).
     #[inline(never)] // one function, with what a batch of one goes through
-    pub(crate) fn submit_and_wait(&mut self, want: u32) -> io::Result<u32> {
+    pub(crate) fn submit_and_wait(&mut self, want: u32) -> io::Result<usize> {
         self.check_ours()?;
-        let submitted = self.consume();
+        let submitted = self.consume() as usize;
         if want == 0 {
             self.announce();
-            return Ok(submitted);
+        } else if !self.poll_for_one() {
+            self.wait(want)?;
         }
+        Ok(submitted)
+    }
+
+    /// Polls for a while if one plain command is in flight and nothing else is to be done. Answers whether
+    /// it has completed; nothing more can come then.
+    #[inline(always)] // as `submit_and_wait`
+    fn poll_for_one(&mut self) -> bool {
+        let [queue] = &mut self.queues[..] else { return false };
+        if !queue.is_at_one() || self.mode != CompletionMode::Poll || self.notifier.is_armed() {
+            return false;
+        }
+        for _ in 0..queue.patience() {
+            mark::<POLL>();
+            if queue.reap_one(&mut self.cq) {
+                self.cq.clear_flags();
+                return true;
+            }
+            mark::<EMPTY>();
+        }
+        self.idle_polls += u64::from(queue.patience());
+        false
+    }
+
+    #[inline(never)]
+    fn wait(&mut self, want: u32) -> io::Result<()> {
         let want = want.min(self.rings.cq_entries());
         loop {
             mark::<POLL>();
@@ -92,10 +121,13 @@ impl Engine {
                 CompletionMode::Poll => mark::<EMPTY>(),
                 CompletionMode::Interrupt => self.park()?,
             }
+            if self.poll_for_one() {
+                break;
+            }
         }
         // The events are forgotten; the completions that they announced may be left in the ring.
         self.notifier.update(|| self.cq.has_any());
-        Ok(submitted)
+        Ok(())
     }
 
     /// Sleeps until a device raises an event or a tick has passed.

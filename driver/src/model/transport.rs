@@ -277,6 +277,11 @@ unsafe impl Transport for Model {
         self.shared.removal.load(Ordering::Relaxed)
     }
 
+    /// A thread that has gone to sleep is woken by it.
+    fn needs_relax(&self) -> bool {
+        true
+    }
+
     fn relax(&self) {
         match &self.thread {
             Some(thread) => {

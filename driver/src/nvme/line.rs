@@ -81,33 +81,30 @@ impl LineTarget {
 }
 
 impl IoQueue {
-    /// Makes commands of the entries from `head` to `tail`, up to the first that is not plain, or until
-    /// no more may be in flight. Answers where it stopped. The doorbell is rung by
-    /// [`publish`](IoQueue::publish).
-    #[inline(always)] // with `submit_one`
-    pub(crate) fn submit_line(&mut self, rings: &RingView, head: u32, tail: u32) -> u32 {
-        if tail.wrapping_sub(head) == 1 { self.submit_one(rings, head) } else { self.submit_runs(rings, head, tail) }
-    }
-
-    /// One entry. Without a loop there is nothing to keep in registers, and so nothing to load twice.
+    /// Makes a command of the entry at `head`, unless it is not plain or too much is in flight. As
+    /// [`submit_line`](Self::submit_line) of one entry; without a loop there is nothing to keep in
+    /// registers, and so nothing to load twice.
     #[inline(always)] // into the one function that a batch of one goes through
-    fn submit_one(&mut self, rings: &RingView, head: u32) -> u32 {
+    pub(crate) fn submit_one(&mut self, rings: &RingView, head: u32) -> bool {
         if self.ids.room() == 0 {
-            return head;
+            return false;
         }
         let (sqes, slots) = (rings.sqe_run(head, 1), self.grant.sq.run(1));
         let tracker = self.ids.trackers.at_mut(self.grant.sq.tail());
         // SAFETY: both runs are of one entry.
         if !unsafe { make(&self.line, &self.fixed, tracker, sqes, slots, 0) } {
-            return head;
+            return false;
         }
         self.ids.begun(1);
         self.grant.sq.advance(1);
-        head.wrapping_add(1)
+        true
     }
 
+    /// Makes commands of the entries from `head` to `tail`, up to the first that is not plain, or until
+    /// no more may be in flight. Answers where it stopped. The doorbell is rung by
+    /// [`publish`](IoQueue::publish).
     #[inline(never)]
-    fn submit_runs(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
+    pub(crate) fn submit_line(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
         if !self.line.is_for(rings, head) {
             return head;
         }
@@ -141,30 +138,24 @@ impl IoQueue {
         made as u32
     }
 
-    /// Takes every completion that the device has written, posts what is finished to `sink`, and gives
-    /// the entries back with one doorbell. Answers how many completions there were.
-    #[inline(always)] // with `reap_one`
-    pub(crate) fn reap(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
-        if self.ids.in_flight() == 1
-            && let Some(taken) = self.reap_one(sink)
-        {
-            return taken;
-        }
-        self.reap_all(sink, user)
+    /// Whether one command is in flight, and nothing else.
+    #[inline]
+    pub(crate) fn is_at_one(&self) -> bool {
+        self.ids.in_flight() == 1 && !self.is_waiting()
     }
 
-    /// The completion of the only command in flight, or none if it has not come. `None` when it takes the
-    /// general path.
+    /// Takes the completion of the only command in flight if it has come and is plain. Answers whether it
+    /// was. As [`reap`](Self::reap), with nothing done twice.
     #[inline(always)] // as `submit_one`
-    fn reap_one(&mut self, sink: &mut Sink) -> Option<u32> {
+    pub(crate) fn reap_one(&mut self, sink: &mut Sink) -> bool {
         let run = self.grant.cq.run(1);
         // SAFETY: a run of one entry.
-        let Some(word) = (unsafe { run.word(0) }) else { return Some(0) };
+        let Some(word) = (unsafe { run.word(0) }) else { return false };
         let step = self.ids.generation_step();
         let tracker = self.ids.trackers.at_mut(word);
-        let room = sink.slot()?;
+        let Some(room) = sink.slot() else { return false };
         if !tracker.succeeded(word) {
-            return None;
+            return false;
         }
         // SAFETY: room for one.
         unsafe { room.write(0, tracker.user_data, tracker.res) };
@@ -173,11 +164,13 @@ impl IoQueue {
         self.grant.cq.advance(1);
         sink.commit(1);
         self.give_back_entries();
-        Some(1)
+        true
     }
 
+    /// Takes every completion that the device has written, posts what is finished to `sink`, and gives
+    /// the entries back with one doorbell. Answers how many completions there were.
     #[inline(never)]
-    fn reap_all(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
+    pub(crate) fn reap(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
         let mut taken = 0;
         loop {
             let (done, more) = self.reap_run(sink);

@@ -87,6 +87,7 @@ pub(crate) struct IoQueue {
     pub(super) pages: Vec<u64>,
     pub(super) max_transfer: u64,
     pub(super) stats: QueueStats,
+    patience: u32,
     /// Commands and completion batches when the queue was last seen to move, and when that was.
     moved: (u64, u64, Instant),
     /// Registered memory may be the pool's as well, so each has its own list.
@@ -123,6 +124,7 @@ impl IoQueue {
             pages: Vec::with_capacity((max_transfer / super::prp::PAGE_BYTES) as usize + 2),
             max_transfer,
             stats: QueueStats::default(),
+            patience: if owner.space().transport().needs_relax() { 64 } else { 4096 },
             moved: (0, 0, Instant::now()),
             pool_reach: Vec::new(),
             fixed_reach: Vec::new(),
@@ -167,6 +169,13 @@ impl IoQueue {
 
     pub(crate) fn owner(&self) -> &Arc<Owner> {
         &self.owner
+    }
+
+    /// How often to look for a single completion before anything else is done: a transport that needs
+    /// [`relax`](Self::relax) should not wait long for it.
+    #[inline]
+    pub(crate) fn patience(&self) -> u32 {
+        self.patience
     }
 
     /// Nothing has come; lets the transport have the processor.
@@ -239,13 +248,20 @@ impl IoQueue {
     }
 
     /// Rings the submission doorbell for everything written since the last time.
-    #[inline(always)] // as `submit_line`
     pub(crate) fn publish(&mut self) {
-        let new = self.grant.sq.publish();
+        let new = self.grant.sq.unpublished();
         if new != 0 {
-            self.stats.commands += u64::from(new);
-            self.stats.sq_doorbells += 1;
+            self.publish_batch(new);
         }
+    }
+
+    /// As [`publish`](Self::publish), for what is known to be `commands`, and some.
+    #[inline(always)] // as `submit_one`
+    pub(crate) fn publish_batch(&mut self, commands: u32) {
+        debug_assert_eq!(commands, self.grant.sq.unpublished(), "everything written is rung for");
+        self.grant.sq.publish();
+        self.stats.commands += u64::from(commands);
+        self.stats.sq_doorbells += 1;
     }
 }
 

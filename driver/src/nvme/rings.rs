@@ -124,16 +124,16 @@ impl SqRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Rings the doorbell if anything was written since the last time, once a batch. Answers how many
-    /// commands were new.
+    /// Commands written since the doorbell was rung.
+    pub(super) fn unpublished(&self) -> u32 {
+        self.tail.wrapping_sub(self.rung)
+    }
+
+    /// Rings the doorbell; once a batch, and never for nothing.
     #[inline]
-    pub(super) fn publish(&mut self) -> u32 {
-        let new = self.tail.wrapping_sub(self.rung);
-        if new != 0 {
-            self.rung = self.tail;
-            self.doorbell.ring(self.tail & self.mask);
-        }
-        new
+    pub(super) fn publish(&mut self) {
+        self.rung = self.tail;
+        self.doorbell.ring(self.tail & self.mask);
     }
 }
 
