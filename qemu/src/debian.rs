@@ -61,6 +61,10 @@ impl Package {
         Some(Self { name: name.to_owned(), rank, version: version.to_owned() })
     }
 
+    fn is_of_known_series(&self) -> bool {
+        self.rank == 2
+    }
+
     fn preference(&self, other: &Self) -> Ordering {
         self.rank.cmp(&other.rank).then_with(|| debversion::compare(&self.version, &other.version))
     }
@@ -137,10 +141,17 @@ fn fetch_into(cache: &Path) -> Result<Kernel, VmError> {
     let root = nix::unistd::geteuid().is_root();
     let mut updated = false;
     let mut package = best_known();
-    if package.is_err() && root {
-        update().map_err(unfit)?;
+    // Lists may be older than the first kernel of the series in the archive.
+    if root && !package.as_ref().is_ok_and(Package::is_of_known_series) {
         updated = true;
-        package = best_known();
+        match update() {
+            // Another kernel does as well: which one is taken is said when it is fetched.
+            Err(_) if package.is_ok() => {}
+            result => {
+                result.map_err(unfit)?;
+                package = best_known();
+            }
+        }
     }
     let mut package = package.map_err(unfit)?;
     if let Some(kernel) = candidate(&package).and_then(|key| unpacked(&cache.join(key)).ok()) {
