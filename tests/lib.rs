@@ -5,7 +5,7 @@
 //!   kernel_loop                        kernel io_uring on an O_DIRECT loop device of this machine
 //!   model_*                            dmaring on the model, stepped by the caller or by a thread
 //!   guest_kernel                       kernel io_uring on an NVMe device of a guest
-//!   pci_poll, pci_interrupt            dmaring on such a device through VFIO
+//!   pci_poll, _interrupt, _adaptive    dmaring on such a device through VFIO
 //!   pci                                cases that only a device has, each on a controller that suits it
 //! ```
 //! A case is a function on a `Bench`, which knows the backend. Each pair of a case and a

@@ -71,6 +71,8 @@ pub enum Completion {
     Poll,
     /// By interrupt, sleeping meanwhile
     Interrupt,
+    /// By looking for about as long as it has lately taken, then sleeping
+    Adaptive,
 }
 
 impl Completion {
@@ -79,6 +81,7 @@ impl Completion {
         match self {
             Self::Poll => "poll",
             Self::Interrupt => "interrupt",
+            Self::Adaptive => "adaptive",
         }
     }
 
@@ -87,6 +90,7 @@ impl Completion {
         match self {
             Self::Poll => CompletionMode::Poll,
             Self::Interrupt => CompletionMode::Interrupt,
+            Self::Adaptive => CompletionMode::Adaptive,
         }
     }
 }

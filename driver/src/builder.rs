@@ -37,8 +37,8 @@ impl RingBuilder {
     }
 
     /// How completions are awaited. Default: [`CompletionMode::Poll`]. On a kernel ring, `Poll` is
-    /// `IORING_SETUP_IOPOLL` (5.1), which needs a device with poll queues, and `Interrupt` is the
-    /// ordinary mode.
+    /// `IORING_SETUP_IOPOLL` (5.1), which needs a device with poll queues; the others are the ordinary
+    /// mode. [`Ring::set_completion_mode`] changes it later.
     #[must_use]
     pub fn completion(mut self, mode: CompletionMode) -> Self {
         self.completion = mode;
@@ -121,7 +121,7 @@ impl RingBuilder {
         let namespace = device.namespace(nsid)?.clone();
         let options = QueueOptions {
             depth: params.cq_entries,
-            interrupts: self.completion == CompletionMode::Interrupt,
+            interrupts: self.completion.sleeps(),
             bounce_bytes: self.bounce_bytes,
         };
         Ring::on_device(device, namespace, params, options, self.completion)
@@ -138,8 +138,9 @@ impl RingBuilder {
         let iopoll = if self.completion == CompletionMode::Poll { IORING_SETUP_IOPOLL } else { 0 };
         let flags = params.flags | iopoll;
         let cq_entries = self.cq_entries.unwrap_or(0);
+        let mode = if iopoll == 0 { CompletionMode::Interrupt } else { CompletionMode::Poll };
         let kernel = KernelRing::new(file, self.entries, Params { flags, cq_entries, ..Params::default() })?;
-        Ok(Ring::on_kernel(kernel, name, self.completion, reason))
+        Ok(Ring::on_kernel(kernel, name, mode, reason))
     }
 
     /// Sizes and offsets, checked before anything is opened.

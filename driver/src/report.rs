@@ -89,4 +89,7 @@ pub struct RingStats {
     pub stale_completions: u64,
     /// Locked memory of the queue pairs, besides data and bounce buffers, in bytes.
     pub locked_bytes: u64,
+    /// How long a wait of an adaptive ring polls before it sleeps, now, in nanoseconds; 0 when it sleeps at
+    /// once, and for other rings.
+    pub poll_limit_ns: u64,
 }

@@ -232,10 +232,30 @@ impl Ring {
         self.fallback.as_ref()
     }
 
-    /// How completions are awaited.
+    /// How completions are awaited now.
     #[must_use]
     pub fn completion_mode(&self) -> CompletionMode {
-        self.mode
+        match &self.inner {
+            Inner::Device(device) => device.engine.borrow().mode(),
+            Inner::Kernel(_) => self.mode,
+        }
+    }
+
+    /// Changes how completions are awaited, from the next wait on. For all queue pairs of the ring, or on an
+    /// error for none.
+    ///
+    /// # Errors
+    /// [`Error::NoVector`](crate::Error) and others when a device's interrupts cannot be had;
+    /// [`Error::Unsupported`] on a kernel ring, whose mode is chosen when it is set up.
+    pub fn set_completion_mode(&self, mode: CompletionMode) -> Result<(), Error> {
+        match &self.inner {
+            Inner::Device(device) => device.engine.borrow_mut().set_mode(mode),
+            Inner::Kernel(_) if mode == self.mode => Ok(()),
+            Inner::Kernel(_) => Err(Error::Unsupported {
+                call: "set_completion_mode",
+                what: "a kernel ring keeps the mode it was set up with",
+            }),
+        }
     }
 
     /// What the ring was opened on.
@@ -285,7 +305,9 @@ impl Ring {
             Inner::Device(device) => {
                 let engine = device.engine.borrow();
                 let (system_calls, interrupts, idle_polls) = engine.counters();
-                let mut stats = RingStats { system_calls, interrupts, idle_polls, ..RingStats::default() };
+                let poll_limit_ns = engine.poll_limit().as_nanos() as u64;
+                let mut stats =
+                    RingStats { system_calls, interrupts, idle_polls, poll_limit_ns, ..RingStats::default() };
                 for queue in engine.queues() {
                     let of_queue = queue.stats();
                     stats.bounced_bytes += of_queue.bounced_bytes;

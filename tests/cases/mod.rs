@@ -7,6 +7,7 @@ mod buffers;
 mod files;
 mod flags;
 mod flush;
+mod modes;
 mod nop;
 mod overflow;
 mod queue;
@@ -32,6 +33,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     overflow::ALL,
     queue::ALL,
     wake::ALL,
+    modes::ALL,
     vectors::ALL,
     advice::ALL,
     // The last: `COMMON` leaves it out.

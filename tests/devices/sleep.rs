@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use dmaring::CompletionMode;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -13,6 +14,7 @@ use crate::support::rig::{Rig, read};
 
 pub(super) const ALL: &[Case] = cases![
     a_wait_by_interrupt_sleeps,
+    an_adaptive_ring_learns_that_a_device_is_slow,
     an_event_loop_on_a_slow_device_sleeps,
     an_idle_ring_is_not_woken,
     interrupts_are_counted,
@@ -47,6 +49,22 @@ fn a_wait_by_interrupt_sleeps(_: &Bench) -> Outcome {
     let calls = after.system_calls - before.system_calls;
     assert!(calls <= most, "{calls} system calls for {commands} commands in {elapsed:?}");
     assert!(after.interrupts > before.interrupts);
+    Ok(())
+}
+
+fn an_adaptive_ring_learns_that_a_device_is_slow(_: &Bench) -> Outcome {
+    let mut rig = zoo::open(ODD, 1, zoo::polled(4))?;
+    rig.ring.set_completion_mode(CompletionMode::Adaptive)?;
+    assert_ne!(rig.ring.stats().poll_limit_ns, 0, "it begins by looking");
+    let memory = rig.alloc(LEN / 16)?;
+    let (before, cpu, start) = (rig.ring.stats(), cpu_time()?, Instant::now());
+    for i in 0..16 {
+        assert_eq!(rig.one(read(&memory, (i * LEN / 16) as u64))?, (LEN / 16) as i32);
+    }
+    expect_slept(cpu_time()? - cpu, start.elapsed());
+    let after = rig.ring.stats();
+    assert_eq!(after.poll_limit_ns, 0, "it sleeps at once");
+    assert!(after.interrupts >= before.interrupts + 8, "{after:?}");
     Ok(())
 }
 

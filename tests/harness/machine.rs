@@ -49,9 +49,11 @@ pub(super) fn suites() -> Vec<Suite> {
         on("model_stepped_interrupt", None, cases::COMMON_AND_DEVICE),
         on("model_threaded", None, cases::COMMON_AND_DEVICE),
         on("model_threaded_interrupt", None, cases::COMMON_AND_DEVICE),
+        on("model_threaded_adaptive", None, cases::COMMON_AND_DEVICE),
         on("guest_kernel", Some(Machine::Pair), cases::COMMON),
         on("pci_poll", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
         on("pci_interrupt", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
+        on("pci_adaptive", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
         on("pci", Some(Machine::Zoo), devices::ZOO),
         on("no_iommu", Some(Machine::Bare), devices::BARE),
     ]
@@ -96,6 +98,7 @@ impl Machine {
         match backend {
             "pci_poll" => bench("pci_poll", first, CompletionMode::Poll),
             "pci_interrupt" => bench("pci_interrupt", first, CompletionMode::Interrupt),
+            "pci_adaptive" => bench("pci_adaptive", first, CompletionMode::Adaptive),
             "guest_kernel" => bench("guest_kernel", block_device(1)?, CompletionMode::Interrupt),
             "pci" => bench("pci", first, CompletionMode::Poll),
             "no_iommu" => bench("no_iommu", first, CompletionMode::Poll),

@@ -58,7 +58,11 @@ pub(super) fn on_loop_device(case: &Case, backend: &'static str) -> Report {
 
 /// Runs a case on a model of its own.
 pub(super) fn on_model(case: &Case, backend: &'static str) -> Report {
-    let mode = if backend.ends_with("_interrupt") { CompletionMode::Interrupt } else { CompletionMode::Poll };
+    let mode = match backend {
+        _ if backend.ends_with("_interrupt") => CompletionMode::Interrupt,
+        _ if backend.ends_with("_adaptive") => CompletionMode::Adaptive,
+        _ => CompletionMode::Poll,
+    };
     match model(backend) {
         Ok(device) => run(case, &Bench { backend, name: device.name(), model: Some(device), mode }),
         Err(error) => {

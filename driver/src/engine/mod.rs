@@ -9,6 +9,7 @@ pub(crate) mod completions;
 pub(crate) mod decode;
 pub(crate) mod files;
 mod memory;
+mod mode;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -26,24 +27,14 @@ use self::decode::{
     issue, prepare,
 };
 use self::files::{Files, Target};
+pub use self::mode::CompletionMode;
 use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_FIXED_FILE, MAX_RW_COUNT};
 use crate::abi::rings::RingView;
 use crate::error::Error;
-use crate::notify::{Notifier, Sleeper};
+use crate::notify::{Notifier, Patience, Sleeper};
 use crate::nvme::{Health, IoQueue, LineTarget, Namespace, Owner, QueueOptions, Segment, Transfer};
 use crate::usermem::UserMemory;
-
-/// How completions are awaited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum CompletionMode {
-    /// The program's thread looks at the completion queue until something is there. No system call.
-    #[default]
-    Poll,
-    /// The thread sleeps on an event that the device's MSI-X interrupt raises.
-    Interrupt,
-}
 
 /// State of a ring on devices.
 #[derive(Debug)]
@@ -68,6 +59,9 @@ pub(crate) struct Engine {
     options: QueueOptions,
     notifier: Arc<Notifier>,
     sleeper: Sleeper,
+    patience: Patience,
+    /// An adaptive ring has taken the devices' interrupts away.
+    quiet: bool,
     generation: u32,
     system_calls: u64,
     interrupts: u64,
@@ -110,6 +104,8 @@ impl Engine {
             options,
             notifier,
             sleeper: Sleeper::new()?,
+            patience: Patience::new(),
+            quiet: false,
             generation: fork::generation(),
             system_calls: 0,
             interrupts: 0,

@@ -9,6 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::*;
 use crate::abi::params::Params;
 use crate::abi::rings::RingMemory;
+use crate::device::Device;
+use crate::model::{Model, ModelConfig, ModelNamespace, Storage};
 
 /// A ring of 4 entries with an index array, filled with the entries of `opcodes`.
 fn ring(opcodes: &[u8]) -> (RingMemory, Engine) {
@@ -58,4 +60,28 @@ fn the_descriptor_is_readable_after_a_wait_that_left_completions() {
     memory.view().set_cq_head(1);
     engine.submit_and_wait(0).unwrap();
     assert!(!readable());
+}
+
+#[test]
+fn a_quiet_adaptive_ring_takes_its_interrupts_back_before_it_sleeps() {
+    let config = ModelConfig::new(vec![ModelNamespace::new(Storage::null(1 << 20))]);
+    let device = Device::on(Arc::new(Model::threaded("model:quiet", config).unwrap())).unwrap();
+    let (memory, mut engine) = ring(&[]);
+    let file = engine.add_target(Arc::clone(device.owner()), device.namespace(1).unwrap().clone());
+    engine.make_queue(0).unwrap();
+    engine.set_mode(CompletionMode::Adaptive).unwrap();
+    let buffer = engine.alloc(4096).unwrap();
+    for i in 0..20u32 {
+        engine.disconnect_events();
+        assert!(engine.quiet);
+        engine.patience.expect_long_waits();
+        let mut sqe = Sqe { opcode: 22, flags: 1, fd: file.cast_signed(), len: 4096, ..Sqe::default() };
+        sqe.addr = buffer.as_ptr() as u64;
+        memory.view().sqes().write(i, &sqe.into());
+        memory.view().set_sq_tail(i + 1);
+        engine.submit_and_wait(1).unwrap();
+        assert_eq!(memory.view().cqes().read(i).res, 4096);
+        memory.view().set_cq_head(i + 1);
+    }
+    assert!(engine.interrupts > 0, "a wait that began quiet was ended by an interrupt");
 }

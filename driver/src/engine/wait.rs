@@ -120,14 +120,43 @@ impl Engine {
             match self.mode {
                 CompletionMode::Poll => mark::<EMPTY>(),
                 CompletionMode::Interrupt => self.park()?,
+                CompletionMode::Adaptive => self.poll_or_park()?,
             }
             if self.poll_for_one() {
                 break;
             }
         }
+        if self.mode == CompletionMode::Adaptive {
+            self.end_adaptive_wait();
+        }
         // The events are forgotten; the completions that they announced may be left in the ring.
         self.notifier.update(|| self.cq.has_any());
         Ok(())
+    }
+
+    /// Sleeps if it has been looked for long enough.
+    fn poll_or_park(&mut self) -> Result<(), Error> {
+        if !self.patience.is_over() {
+            mark::<EMPTY>();
+            return Ok(());
+        }
+        if self.quiet {
+            if let Err(error) = self.connect_events() {
+                tracing::warn!(%error, "no interrupts any more: this ring polls");
+                self.mode = CompletionMode::Poll;
+            }
+            // What was completed before raises nothing: another look, and then to sleep.
+            return Ok(());
+        }
+        self.patience.sleeps();
+        self.park()
+    }
+
+    fn end_adaptive_wait(&mut self) {
+        self.patience.end();
+        if self.patience.is_calm() && !self.quiet {
+            self.disconnect_events();
+        }
     }
 
     /// Sleeps until a device raises an event or a tick has passed.
@@ -167,7 +196,7 @@ impl Engine {
         if self.notifier.is_armed() {
             self.notifier.watch(event)?;
         }
-        if self.mode == CompletionMode::Interrupt {
+        if self.mode.sleeps() {
             self.sleeper.watch(event)?;
         }
         Ok(())

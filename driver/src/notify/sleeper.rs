@@ -24,10 +24,13 @@ impl Sleeper {
         Ok(Self { epoll })
     }
 
-    /// Adds the event of a queue pair.
+    /// Adds the event of a queue pair, unless it is watched already.
     pub(crate) fn watch(&self, event: BorrowedFd<'_>) -> Result<(), Error> {
         let edges = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
-        self.epoll.add(event, edges).map_err(|errno| Error::Os { call: "epoll_ctl", reason: io::Error::from(errno) })
+        match self.epoll.add(event, edges) {
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(Error::Os { call: "epoll_ctl", reason: io::Error::from(errno) }),
+        }
     }
 
     /// Sleeps until an event has been raised since the last sleep; false when `limit` has passed first. A

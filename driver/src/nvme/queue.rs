@@ -94,6 +94,8 @@ pub(crate) struct IoQueue {
     pool_reach: Vec<Reach>,
     fixed_reach: Vec<Reach>,
     event: Option<EventFd>,
+    /// The device's interrupts raise the event.
+    connected: bool,
     // From here on in drop order, after `Drop::drop` has deleted both queues on the device.
     pub(super) grant: QueueGrant,
     pub(super) lists: PrpLists,
@@ -114,7 +116,7 @@ impl IoQueue {
         let event = if options.interrupts { Some(event_fd()?) } else { None };
         let grant = owner.create_queue((options.depth + 1).next_power_of_two())?;
         let entries = grant.sq.entries();
-        let queue = Self {
+        let mut queue = Self {
             ids: CommandIds::new(entries),
             line: LineTarget::NONE,
             fixed: FixedBuffers::new(Vec::new()),
@@ -129,6 +131,7 @@ impl IoQueue {
             pool_reach: Vec::new(),
             fixed_reach: Vec::new(),
             event,
+            connected: false,
             grant,
             lists,
             bounce,
@@ -142,10 +145,12 @@ impl IoQueue {
     }
 
     /// Connects the vector; on failure the queue is dropped, and so deleted.
-    fn connect(&self) -> Result<(), Error> {
+    fn connect(&mut self) -> Result<(), Error> {
         let Some(event) = &self.event else { return Ok(()) };
         let vector = self.grant.vector.ok_or_else(|| self.owner.no_vector())?;
-        self.owner.set_vector(vector, Some(event.as_fd()))
+        self.owner.set_vector(vector, Some(event.as_fd()))?;
+        self.connected = true;
+        Ok(())
     }
 
     /// The event that interrupts raise.
@@ -153,13 +158,26 @@ impl IoQueue {
         self.event.as_ref().map(AsFd::as_fd)
     }
 
-    /// Starts raising events for a queue that was polled.
+    /// Starts raising events, unless they are raised already.
     pub(crate) fn arm(&mut self) -> Result<(), Error> {
         if self.event.is_none() {
             self.event = Some(event_fd()?);
             self.connect().inspect_err(|_| self.event = None)?;
+        } else if !self.connected {
+            self.connect()?;
         }
         Ok(())
+    }
+
+    /// Raises no more events. The one there is stays, with those who watch it.
+    pub(crate) fn disarm(&mut self) {
+        if let (Some(vector), true) = (self.grant.vector, self.connected) {
+            match self.owner.set_vector(vector, None) {
+                Ok(()) => self.connected = false,
+                // It goes on interrupting: needless, but nothing is wrong.
+                Err(error) => tracing::warn!(%error, "silencing a vector"),
+            }
+        }
     }
 
     /// Forgets events raised so far; true when there were any.
@@ -275,11 +293,7 @@ impl Drop for IoQueue {
         if !self.owner.is_ours() {
             return;
         }
-        if let (Some(vector), Some(_)) = (self.grant.vector, &self.event)
-            && let Err(error) = self.owner.set_vector(vector, None)
-        {
-            tracing::warn!(%error, "silencing a vector");
-        }
+        self.disarm();
         self.owner.delete_sq(self.grant.qid);
         self.owner.delete_cq(self.grant.qid);
     }
