@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dmaring::abi::entry::Sqe;
-use dmaring::model::{Action, Fault, Model, ModelConfig};
+use dmaring::model::{Action, Fault, Model, ModelConfig, ModelNamespace, Storage};
 use dmaring::spec::command::admin;
 use dmaring::spec::regs::{CC, Cc};
 use dmaring::spec::status::Status;
@@ -176,4 +176,24 @@ fn a_queue_that_is_refused_in_part_leaves_nothing_behind() {
     model.fault(Fault::new(Action::Fatal).admin().opcode(admin::CREATE_IO_SQ));
     assert!(matches!(Ring::builder(8).open_device(&device, 1), Err(Error::Fatal { .. })));
     assert!(!Cc(model.read32(CC)).en());
+}
+
+/// Commands that zeroing `bytes` takes on a model that transfers up to `2^mdts` pages.
+fn commands_to_zero(mdts: u8, bytes: u64) -> u64 {
+    let config = ModelConfig { mdts, ..ModelConfig::new(vec![ModelNamespace::new(Storage::null(bytes))]) };
+    let device = Device::on(Arc::new(Model::stepped("model:zeroes", config))).unwrap();
+    let mut ring = Ring::builder(4).open_device(&device, 1).unwrap();
+    let entry = opcode::Fallocate::new(types::Fixed(0), bytes).mode(libc::FALLOC_FL_ZERO_RANGE).build();
+    assert_eq!(run(&mut ring, &entry), 0);
+    ring.stats().commands
+}
+
+#[test]
+fn zeroes_are_split_by_the_longest_transfer_and_by_65536_blocks() {
+    assert_eq!(commands_to_zero(7, 64 << 20), 128);
+    assert_eq!(commands_to_zero(7, (64 << 20) + 512), 129);
+    assert_eq!(commands_to_zero(0, 65_536 * 512), 1);
+    assert_eq!(commands_to_zero(0, 65_537 * 512), 2);
+    // More commands than may be in flight at once.
+    assert_eq!(commands_to_zero(1, 8 << 20), 1024);
 }

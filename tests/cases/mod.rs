@@ -16,6 +16,7 @@ mod transfers;
 mod unsupported;
 mod vectors;
 mod wake;
+mod zeroes;
 
 use crate::case::Case;
 
@@ -36,6 +37,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     modes::ALL,
     vectors::ALL,
     advice::ALL,
+    zeroes::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

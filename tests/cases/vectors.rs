@@ -11,6 +11,7 @@ pub(super) const ALL: &[Case] = cases![
     vectors_of_a_registered_buffer_move_data,
     vectors_outside_their_registered_buffer_are_a_fault,
     empty_vectors_move_nothing_and_empty_segments_are_a_fault,
+    segments_that_cannot_be_memory_are_a_fault_when_they_are_issued,
 ];
 
 fn entry(rig: &mut Rig, write: bool, parts: &[Memory], index: u16, offset: u64) -> Entry {
@@ -74,5 +75,38 @@ fn empty_vectors_move_nothing_and_empty_segments_are_a_fault(bench: &Bench) -> O
     }
     let nothing = vector(&mut rig, false, &[], 1, 0);
     expect_errno(rig.one(nothing)?, libc::EFAULT, "no segments of no buffer");
+    Ok(())
+}
+
+fn segments_that_cannot_be_memory_are_a_fault_when_they_are_issued(bench: &Bench) -> Outcome {
+    bench.since(6, 15)?;
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    rig.register(&[&memory])?;
+    let good = memory.part(0, 512).iovec();
+    for address in [0, 8, 1 << 47, 1 << 63, usize::MAX - 4095] {
+        for write in [false, true] {
+            let bad = libc::iovec { iov_base: address as *mut _, iov_len: 512 };
+            let entry = vector(&mut rig, write, &[good, bad], 0, 0);
+            rig.push(&entry)?;
+            rig.push(&opcode::Nop::new().build())?;
+            assert_eq!(rig.ring.submit()?, 2, "address {address:#x} does not end the batch");
+            let mut results: Vec<i32> = rig.wait(2)?.iter().map(|done| done.res).collect();
+            results.sort_unstable();
+            assert_eq!(results, [-libc::EFAULT, 0], "address {address:#x}");
+        }
+    }
+    // The array itself, and a length that cannot be, are looked at while it is prepared.
+    let negative = libc::iovec { iov_base: good.iov_base, iov_len: usize::MAX };
+    let negative = vector(&mut rig, false, &[good, negative], 0, 0);
+    let nowhere = opcode::ReadvFixed::new(FILE, (1usize << 63) as *const _, 1, 0).build();
+    for (entry, errno) in [(negative, libc::EINVAL), (nowhere, libc::EFAULT)] {
+        rig.push(&entry)?;
+        rig.push(&opcode::Nop::new().build())?;
+        assert_eq!(rig.ring.submit()?, 1, "the batch ends");
+        expect_errno(rig.wait(1)?[0].res, errno, "while preparing");
+        assert_eq!(rig.ring.submit()?, 1);
+        rig.wait(1)?;
+    }
     Ok(())
 }

@@ -63,6 +63,21 @@ pub const SQE_VALID_FLAGS: u8 = 0x7f;
 /// `BLOCK_URING_CMD_DISCARD` (6.12), `_IO(0x12, 0)` of linux/blkdev.h: discards `addr3` bytes at `addr`.
 pub const BLOCK_URING_CMD_DISCARD: u32 = 0x1200;
 
+/// `FALLOC_FL_KEEP_SIZE` (linux/falloc.h).
+pub const FALLOC_FL_KEEP_SIZE: u32 = 1 << 0;
+/// `FALLOC_FL_PUNCH_HOLE`.
+pub const FALLOC_FL_PUNCH_HOLE: u32 = 1 << 1;
+/// `FALLOC_FL_COLLAPSE_RANGE`.
+pub const FALLOC_FL_COLLAPSE_RANGE: u32 = 1 << 3;
+/// `FALLOC_FL_ZERO_RANGE`.
+pub const FALLOC_FL_ZERO_RANGE: u32 = 1 << 4;
+/// `FALLOC_FL_INSERT_RANGE`.
+pub const FALLOC_FL_INSERT_RANGE: u32 = 1 << 5;
+/// `FALLOC_FL_UNSHARE_RANGE`.
+pub const FALLOC_FL_UNSHARE_RANGE: u32 = 1 << 6;
+/// `FALLOC_FL_WRITE_ZEROES` (6.17).
+pub const FALLOC_FL_WRITE_ZEROES: u32 = 1 << 7;
+
 /// `IORING_FSYNC_DATASYNC`.
 pub const IORING_FSYNC_DATASYNC: u32 = 1 << 0;
 /// `IORING_NOP_INJECT_RESULT` (6.10): `len` is the result.

@@ -8,9 +8,8 @@
 
 use crate::abi::entry::Sqe;
 use crate::abi::op::{
-    BLOCK_URING_CMD_DISCARD, IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE,
-    MAX_RW_COUNT, Opcode, RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS,
-    UIO_MAXIOV,
+    IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE, MAX_RW_COUNT, Opcode,
+    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS, UIO_MAXIOV,
 };
 use crate::nvme::Namespace;
 
@@ -22,7 +21,7 @@ pub(crate) struct Refusal {
     pub(crate) ends_batch: bool,
 }
 
-const fn prep(errno: i32) -> Refusal {
+pub(super) const fn prep(errno: i32) -> Refusal {
     Refusal { errno, ends_batch: true }
 }
 
@@ -52,6 +51,7 @@ pub(crate) enum Prepared {
     Fsync,
     SyncFileRange,
     Fadvise,
+    Fallocate,
     Transfer {
         write: bool,
         memory: Memory,
@@ -83,6 +83,7 @@ pub(crate) fn prepare(sqe: &Sqe) -> Result<Prepared, Refusal> {
         Opcode::UringCmd => return prepare_command(sqe),
         Opcode::SyncFileRange => return prepare_sync_file_range(sqe),
         Opcode::Fadvise => return prepare_fadvise(sqe),
+        Opcode::Fallocate => return prepare_fallocate(sqe),
         Opcode::Read => Prepared::Transfer { write: false, memory: Memory::Plain },
         Opcode::Write => Prepared::Transfer { write: true, memory: Memory::Plain },
         Opcode::Readv => Prepared::Transfer { write: false, memory: Memory::Vector },
@@ -91,8 +92,7 @@ pub(crate) fn prepare(sqe: &Sqe) -> Result<Prepared, Refusal> {
         Opcode::WriteFixed => Prepared::Transfer { write: true, memory: Memory::Fixed },
         Opcode::ReadvFixed => Prepared::Transfer { write: false, memory: Memory::FixedVector },
         Opcode::WritevFixed => Prepared::Transfer { write: true, memory: Memory::FixedVector },
-        // Served once Write Zeroes is.
-        Opcode::Fallocate | Opcode::Other(_) | Opcode::Unknown(_) => return Err(prep(libc::EOPNOTSUPP)),
+        Opcode::Other(_) | Opcode::Unknown(_) => return Err(prep(libc::EOPNOTSUPP)),
     };
     check_personality(sqe)?;
     check_ioprio(sqe.ioprio)?;
@@ -173,20 +173,16 @@ fn prepare_fadvise(sqe: &Sqe) -> Result<Prepared, Refusal> {
     Ok(Prepared::Fadvise)
 }
 
-/// `sync_file_range` (fs/sync.c). Direct I/O leaves nothing in a page cache to be written.
-pub(crate) fn check_sync_file_range(sqe: &Sqe) -> Result<(), Refusal> {
-    const KNOWN: u32 =
-        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    let (offset, len) = (sqe.off.cast_signed(), i64::from(sqe.len));
-    let fits = offset >= 0 && offset.checked_add(len).is_some();
-    if sqe.op_flags & !KNOWN == 0 && fits { Ok(()) } else { Err(issue(libc::EINVAL)) }
-}
-
-/// `generic_fadvise` (mm/fadvise.c): the length is `addr`, or `len` where that is 0.
-pub(crate) fn check_fadvise(sqe: &Sqe) -> Result<(), Refusal> {
-    let len = if sqe.addr != 0 { sqe.addr } else { sqe.len.into() };
-    let known = (libc::POSIX_FADV_NORMAL..=libc::POSIX_FADV_NOREUSE).contains(&sqe.op_flags.cast_signed());
-    if len.cast_signed() >= 0 && known { Ok(()) } else { Err(issue(libc::EINVAL)) }
+/// `io_fallocate_prep`. Which mode it is shows at issue.
+fn prepare_fallocate(sqe: &Sqe) -> Result<Prepared, Refusal> {
+    if sqe.ioprio != 0 {
+        return Err(prep(libc::EINVAL));
+    }
+    check_personality(sqe)?;
+    if sqe.buf_index != 0 || sqe.op_flags != 0 || sqe.file_index != 0 {
+        return Err(prep(libc::EINVAL));
+    }
+    Ok(Prepared::Fallocate)
 }
 
 /// `io_uring_cmd_prep`. Which command it is shows at issue.
@@ -197,28 +193,6 @@ fn prepare_command(sqe: &Sqe) -> Result<Prepared, Refusal> {
         return Err(prep(libc::EINVAL));
     }
     Ok(Prepared::Discard)
-}
-
-/// `blkdev_uring_cmd` and `blkdev_cmd_discard` (block/ioctl.c): the range of a discard, on a device that
-/// `can` discard.
-pub(crate) fn check_discard(sqe: &Sqe, namespace: &Namespace, can: bool) -> Result<(u64, u64), Refusal> {
-    let unused = sqe.ioprio != 0 || sqe.len != 0 || sqe.file_index != 0;
-    if unused || sqe.off as u32 != BLOCK_URING_CMD_DISCARD {
-        return Err(issue(libc::EINVAL));
-    }
-    if !can {
-        return Err(issue(libc::EOPNOTSUPP));
-    }
-    if namespace.read_only {
-        return Err(issue(libc::EPERM));
-    }
-    let (offset, len) = (sqe.addr, sqe.addr3);
-    let aligned = (offset | len) & (u64::from(namespace.block_bytes()) - 1) == 0;
-    let inside = offset.checked_add(len).is_some_and(|end| end <= namespace.size_bytes());
-    if len == 0 || !aligned || !inside {
-        return Err(issue(libc::EINVAL));
-    }
-    Ok((offset, len))
 }
 
 /// `kiocb_set_rw_flags` for a block device opened with O_DIRECT: whether the data must be durable.
@@ -279,7 +253,8 @@ pub(crate) fn clip(namespace: &Namespace, write: bool, offset: u64, len: u64) ->
 mod tests {
     use super::*;
 
-    const NS: Namespace = Namespace { nsid: 1, block_shift: 9, blocks: 16, read_only: false };
+    const NS: Namespace =
+        Namespace { nsid: 1, block_shift: 9, blocks: 16, read_only: false, zeroes_by_deallocating: true };
 
     fn sqe(opcode: u8) -> Sqe {
         Sqe { opcode, ..Sqe::default() }
@@ -304,20 +279,6 @@ mod tests {
     }
 
     #[test]
-    fn advice_and_ranges_are_checked_as_the_kernel_does() {
-        assert_eq!(prepare(&sqe(8)), Ok(Prepared::SyncFileRange));
-        assert_eq!(prepare(&Sqe { addr: 1, ..sqe(8) }), Err(prep(libc::EINVAL)));
-        assert_eq!(prepare(&Sqe { buf_index: 1, ..sqe(24) }), Err(prep(libc::EINVAL)));
-        assert_eq!(check_sync_file_range(&Sqe { op_flags: 7, ..sqe(8) }), Ok(()));
-        assert_eq!(check_sync_file_range(&Sqe { op_flags: 8, ..sqe(8) }), Err(issue(libc::EINVAL)));
-        assert_eq!(check_sync_file_range(&Sqe { off: u64::MAX, ..sqe(8) }), Err(issue(libc::EINVAL)));
-        assert_eq!(check_sync_file_range(&Sqe { off: i64::MAX as u64, len: 1, ..sqe(8) }), Err(issue(libc::EINVAL)));
-        assert_eq!(check_fadvise(&Sqe { op_flags: 5, ..sqe(24) }), Ok(()));
-        assert_eq!(check_fadvise(&Sqe { op_flags: 6, ..sqe(24) }), Err(issue(libc::EINVAL)));
-        assert_eq!(check_fadvise(&Sqe { addr: 1 << 63, ..sqe(24) }), Err(issue(libc::EINVAL)));
-    }
-
-    #[test]
     fn rw_flags_are_the_kernels() {
         assert_eq!(check_rw_flags(0, true), Ok(false));
         assert_eq!(check_rw_flags(RWF_DSYNC, true), Ok(true));
@@ -326,20 +287,6 @@ mod tests {
         assert_eq!(check_rw_flags(RWF_HIPRI, false), Err(issue(libc::EINVAL)));
         assert_eq!(check_rw_flags(0x40, false), Err(issue(libc::EOPNOTSUPP)));
         assert_eq!(check_rw_flags(1 << 31, false), Err(issue(libc::EOPNOTSUPP)));
-    }
-
-    #[test]
-    fn discards_are_checked_in_the_kernels_order() {
-        let good = Sqe { off: BLOCK_URING_CMD_DISCARD.into(), addr: 512, addr3: 1024, ..sqe(46) };
-        assert_eq!(check_discard(&good, &NS, true), Ok((512, 1024)));
-        let other = Sqe { off: 1, ..good };
-        assert_eq!(check_discard(&other, &NS, false), Err(issue(libc::EINVAL)), "no such command");
-        let beyond = Sqe { addr: NS.size_bytes(), ..good };
-        assert_eq!(check_discard(&beyond, &NS, true), Err(issue(libc::EINVAL)));
-        let read_only = Namespace { read_only: true, ..NS };
-        assert_eq!(check_discard(&beyond, &read_only, true), Err(issue(libc::EPERM)));
-        assert_eq!(check_discard(&beyond, &read_only, false), Err(issue(libc::EOPNOTSUPP)));
-        assert_eq!(check_discard(&Sqe { addr3: !511, ..good }, &NS, true), Err(issue(libc::EINVAL)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) mod decode;
 pub(crate) mod files;
 mod memory;
 mod mode;
+mod ranges;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -22,12 +23,10 @@ use dmaring_dma::{DmaPool, fork};
 
 use self::buffers::Buffers;
 use self::completions::Completions;
-use self::decode::{
-    Extent, Memory, Prepared, Refusal, check_discard, check_fadvise, check_rw_flags, check_sync_file_range, clip,
-    issue, prepare,
-};
+use self::decode::{Extent, Memory, Prepared, Refusal, check_rw_flags, clip, issue, prepare};
 use self::files::{Files, Target};
 pub use self::mode::CompletionMode;
+use self::ranges::{check_discard, check_fadvise, check_fallocate, check_sync_file_range};
 use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_FIXED_FILE, MAX_RW_COUNT};
 use crate::abi::rings::RingView;
@@ -132,6 +131,10 @@ impl Engine {
                 self.target(sqe)?;
                 check_fadvise(sqe).map(|()| Outcome::Done(0))
             }
+            Prepared::Fallocate => {
+                let target = self.target(sqe)?;
+                self.fallocate(sqe, target)
+            }
             Prepared::Discard => {
                 let target = self.target(sqe)?;
                 self.discard(sqe, target)
@@ -168,7 +171,8 @@ impl Engine {
             if segment.len.cast_signed() < 0 {
                 return Err(Refusal { errno: libc::EINVAL, ends_batch: true });
             }
-            if !self.user.addressable(segment.address, segment.len) {
+            // The segments of a registered vector are looked at when it is issued (`io_prep_reg_iovec`).
+            if memory != Memory::FixedVector && !self.user.addressable(segment.address, segment.len) {
                 return Err(fault);
             }
         }
@@ -202,6 +206,15 @@ impl Engine {
         let queue = self.queue_of(target)?;
         let namespace = &self.files.target(target).namespace;
         self.queues[queue].flush(sqe.user_data, namespace, &self.user);
+        Ok(Outcome::Issued)
+    }
+
+    fn fallocate(&mut self, sqe: &Sqe, target: usize) -> Result<Outcome, Refusal> {
+        let Target { namespace, owner, .. } = self.files.target(target);
+        let zeroes = check_fallocate(sqe, namespace, owner.info().max_write_zeroes_bytes.is_some())?;
+        let queue = self.queue_of(target)?;
+        let namespace = &self.files.target(target).namespace;
+        self.queues[queue].zeroes(sqe.user_data, zeroes, namespace, &self.user);
         Ok(Outcome::Issued)
     }
 

@@ -22,7 +22,8 @@ use crate::error::Error;
 use crate::spec::command::Command;
 use crate::spec::completion::Completion;
 use crate::spec::identify::{
-    CNS_ACTIVE_NAMESPACES, CNS_CONTROLLER, CNS_NAMESPACE, IdentifyController, IdentifyNamespace, namespace_list,
+    CNS_ACTIVE_NAMESPACES, CNS_COMMAND_SET_CONTROLLER, CNS_CONTROLLER, CNS_NAMESPACE, IdentifyController,
+    IdentifyNamespace, namespace_list, write_zeroes_limit,
 };
 use crate::spec::regs::{ACQ, AQA, ASQ, CAP, CC, CSTS, Cap, Cc, Csts, VS, Version};
 
@@ -43,6 +44,8 @@ pub struct ControllerInfo {
     pub identify: IdentifyController,
     /// The longest transfer of one command, in bytes; `None` is no limit.
     pub max_transfer_bytes: Option<u64>,
+    /// The longest Write Zeroes that it is sent, in bytes; `None` when it has no such command.
+    pub max_write_zeroes_bytes: Option<u64>,
     /// I/O queue pairs that the controller has granted.
     pub queue_pairs: u16,
     /// MSI-X vectors of the function.
@@ -243,9 +246,29 @@ fn describe(transport: &dyn Transport, admin: &mut AdminQueue, cap: Cap) -> Resu
     Ok(ControllerInfo {
         cap,
         version: Version(transport.read32(VS)),
+        max_write_zeroes_bytes: max_write_zeroes(admin, cap, &identify)?,
         max_transfer_bytes: identify.max_transfer_bytes(cap.min_page_bytes()),
         identify,
         queue_pairs,
         vectors: transport.vectors(),
     })
+}
+
+/// MDTS does not hold for Write Zeroes (NVM section 3.2.8). The kernel goes by it all the same, unless the
+/// controller has a limit for zeroes of its own (`nvme_init_non_mdts_limits` in drivers/nvme/host/core.c),
+/// and so do we: longer ones are what firmware has least seen.
+fn max_write_zeroes(admin: &mut AdminQueue, cap: Cap, identify: &IdentifyController) -> Result<Option<u64>, Error> {
+    if !identify.has_write_zeroes() {
+        return Ok(None);
+    }
+    let transfers = identify.max_transfer_bytes(cap.min_page_bytes()).unwrap_or(u64::MAX);
+    match admin.read(Command::identify(CNS_COMMAND_SET_CONTROLLER, 0, 0)) {
+        Ok(data) => {
+            let own = write_zeroes_limit(&data).and_then(|shift| cap.min_page_bytes().checked_shl(shift.into()));
+            Ok(Some(own.filter(|bytes| *bytes > 0).unwrap_or(transfers)))
+        }
+        // Controllers before 2.0 do not know the structure.
+        Err(Error::Admin { .. }) => Ok(Some(transfers)),
+        Err(error) => Err(error),
+    }
 }

@@ -4,7 +4,7 @@ use super::bounce::BouncePages;
 use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, PrpSlot};
 use super::queue::{IoQueue, Sink};
-use super::request::{Kind, Segment, Transfer, in_place};
+use super::request::{Kind, Segment, Transfer, Zeroes, in_place};
 use crate::spec::command::{Command, FUA, deallocate_range, nvm};
 use crate::spec::completion::Completion;
 use crate::spec::status::Status;
@@ -83,6 +83,13 @@ impl IoQueue {
         self.start(index, user);
     }
 
+    /// Takes up a Write Zeroes.
+    pub(crate) fn zeroes(&mut self, user_data: u64, zeroes: Zeroes, namespace: &Namespace, user: &UserMemory) {
+        let index = self.requests.take();
+        self.requests[index].zeroes(user_data, zeroes, namespace);
+        self.start(index, user);
+    }
+
     fn start(&mut self, index: u32, user: &UserMemory) {
         if !self.waiting.is_empty() || !self.issue_all(index, user) {
             self.waiting.push_back(index);
@@ -122,6 +129,7 @@ impl IoQueue {
             Kind::Write { fua } => (nvm::WRITE, if fua { FUA } else { 0 }),
             Kind::Flush => return self.issue_flush(index),
             Kind::Discard => return self.issue_discard(index),
+            Kind::Zeroes { deallocate } => return self.issue_zeroes(index, deallocate),
         };
         self.pages.clear();
         let pages = if in_place { Some(self.pages_in_place(index)) } else { self.pages_bounced(index) };
@@ -185,6 +193,23 @@ impl IoQueue {
         request.issued += u64::from(blocks) << request.block_shift;
         request.in_flight += 1;
         let command = Command::deallocate(request.nsid, 1, address);
+        self.grant.sq.push(&Command { cdw0: command.cdw0 | u32::from(cid) << 16, ..command });
+        true
+    }
+
+    /// As many blocks as the controller takes at once: 65,536 at most.
+    fn issue_zeroes(&mut self, index: u32, deallocate: bool) -> bool {
+        let Some(cid) = self.take_id(index) else { return false };
+        let slot = usize::from(cid) & (self.flights.len() - 1);
+        self.flights[slot] = Flight::NONE;
+        let request = &mut self.requests[index];
+        let block_shift = request.block_shift;
+        let most = (self.max_zeroes >> block_shift).clamp(1, 1 << 16);
+        let blocks = ((request.len - request.issued) >> block_shift).min(most);
+        let first_block = (request.offset + request.issued) >> block_shift;
+        request.issued += blocks << block_shift;
+        request.in_flight += 1;
+        let command = Command::write_zeroes(request.nsid, first_block, blocks as u32, deallocate);
         self.grant.sq.push(&Command { cdw0: command.cdw0 | u32::from(cid) << 16, ..command });
         true
     }

@@ -36,4 +36,4 @@ pub(crate) use line::LineTarget;
 pub use namespace::Namespace;
 pub(crate) use owner::{Health, Owner};
 pub(crate) use queue::{IoQueue, QueueOptions};
-pub(crate) use request::{Segment, Transfer};
+pub(crate) use request::{Segment, Transfer, Zeroes};

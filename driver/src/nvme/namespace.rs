@@ -18,6 +18,8 @@ pub struct Namespace {
     pub blocks: u64,
     /// The controller refuses writes.
     pub read_only: bool,
+    /// Write Zeroes may deallocate, and deallocated blocks read as zeroes.
+    pub zeroes_by_deallocating: bool,
 }
 
 impl Namespace {
@@ -43,7 +45,14 @@ impl Namespace {
         if id.nsze == 0 || id.nsze > (i64::MAX as u64) >> block_shift {
             return refuse(format!("its size of {} blocks is not possible", id.nsze));
         }
-        Ok(Self { nsid, block_shift, blocks: id.nsze, read_only: id.nsattr & 1 != 0 })
+        Ok(Self {
+            nsid,
+            block_shift,
+            blocks: id.nsze,
+            read_only: id.nsattr & 1 != 0,
+            // As `NVME_NS_DEAC` in drivers/nvme/host/core.c.
+            zeroes_by_deallocating: id.dlfeat & 0xf == 0b1001,
+        })
     }
 
     /// Bytes of a logical block.
@@ -66,13 +75,21 @@ mod tests {
 
     fn identify(metadata_bytes: u16, block_shift: u8, nsze: u64) -> IdentifyNamespace {
         let format = LbaFormat { metadata_bytes, block_shift };
-        IdentifyNamespace { nsze, ncap: nsze, nuse: 0, format, protection: 0, nsattr: 0 }
+        IdentifyNamespace { nsze, ncap: nsze, nuse: 0, format, protection: 0, nsattr: 0, dlfeat: 0 }
     }
 
     #[test]
     fn usable_formats_are_accepted() {
         let ns = Namespace::new("pci:x", 2, Some(&identify(0, 12, 10))).unwrap();
         assert_eq!((ns.block_bytes(), ns.size_bytes()), (4096, 40960));
+    }
+
+    #[test]
+    fn zeroes_come_by_deallocating_only_where_both_bits_say_so() {
+        for (dlfeat, yes) in [(0b1001, true), (0b11001, true), (0b0001, false), (0b1000, false), (0b1010, false)] {
+            let id = IdentifyNamespace { dlfeat, ..identify(0, 9, 10) };
+            assert_eq!(Namespace::new("pci:x", 1, Some(&id)).unwrap().zeroes_by_deallocating, yes, "{dlfeat:#b}");
+        }
     }
 
     #[test]

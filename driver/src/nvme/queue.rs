@@ -86,6 +86,8 @@ pub(crate) struct IoQueue {
     /// Addresses of the pages of the command being made.
     pub(super) pages: Vec<u64>,
     pub(super) max_transfer: u64,
+    /// The longest Write Zeroes, in bytes.
+    pub(super) max_zeroes: u64,
     pub(super) stats: QueueStats,
     patience: u32,
     /// Commands and completion batches when the queue was last seen to move, and when that was.
@@ -125,6 +127,7 @@ impl IoQueue {
             flights: vec![Flight::NONE; entries as usize],
             pages: Vec::with_capacity((max_transfer / super::prp::PAGE_BYTES) as usize + 2),
             max_transfer,
+            max_zeroes: owner.info().max_write_zeroes_bytes.unwrap_or(0),
             stats: QueueStats::default(),
             patience: if owner.space().transport().needs_relax() { 64 } else { 4096 },
             moved: (0, 0, Instant::now()),

@@ -37,6 +37,17 @@ pub(crate) struct Transfer {
     pub(crate) len: u64,
 }
 
+/// Whole blocks inside the namespace that are to read as zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Zeroes {
+    /// First byte on the namespace.
+    pub(crate) offset: u64,
+    /// Length in bytes.
+    pub(crate) len: u64,
+    /// The controller may deallocate the blocks.
+    pub(crate) deallocate: bool,
+}
+
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -47,6 +58,10 @@ pub(super) enum Kind {
     Flush,
     /// Dataset Management, Deallocate.
     Discard,
+    /// Write Zeroes.
+    Zeroes {
+        deallocate: bool,
+    },
 }
 
 /// A request between its SQE and its CQE.
@@ -110,6 +125,13 @@ impl Request {
         self.len = len;
     }
 
+    pub(super) fn zeroes(&mut self, user_data: u64, zeroes: Zeroes, namespace: &Namespace) {
+        self.begin(user_data, namespace);
+        self.kind = Kind::Zeroes { deallocate: zeroes.deallocate };
+        self.offset = zeroes.offset;
+        self.len = zeroes.len;
+    }
+
     fn begin(&mut self, user_data: u64, namespace: &Namespace) {
         self.user_data = user_data;
         self.nsid = namespace.nsid;
@@ -130,7 +152,7 @@ impl Request {
     pub(super) fn result(&self) -> i32 {
         match self.kind {
             _ if self.error != 0 => self.error,
-            Kind::Flush | Kind::Discard => 0,
+            Kind::Flush | Kind::Discard | Kind::Zeroes { .. } => 0,
             Kind::Read | Kind::Write { .. } => self.len as i32,
         }
     }
@@ -211,7 +233,8 @@ mod tests {
 
     #[test]
     fn segments_that_a_command_cannot_end_at_or_the_device_does_not_reach_are_not_in_place() {
-        let namespace = Namespace { nsid: 1, block_shift: 9, blocks: 100, read_only: false };
+        let namespace =
+            Namespace { nsid: 1, block_shift: 9, blocks: 100, read_only: false, zeroes_by_deallocating: false };
         let near = |address, len| Segment { address, len, delta: Some(0) };
         let far = |address, len| Segment { address, len, delta: None };
         assert!(in_place(&[near(0x1004, 700)], &namespace), "the request is cut to whole blocks");

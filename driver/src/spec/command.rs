@@ -52,6 +52,9 @@ pub mod nvm {
 /// Force Unit Access, bit 30 of command dword 12 of Read and Write (NVM section 3.2.4 and 3.2.6).
 pub const FUA: u32 = 1 << 30;
 
+/// Deallocate, bit 25 of command dword 12 of Write Zeroes (NVM section 3.2.8).
+pub const DEALLOCATE: u32 = 1 << 25;
+
 /// Feature identifier of Number of Queues (section 5.27.1.5).
 pub const FEATURE_NUMBER_OF_QUEUES: u8 = 0x07;
 /// Feature identifier of Volatile Write Cache (section 5.27.1.4).
@@ -110,6 +113,23 @@ impl Command {
         }
     }
 
+    /// Write Zeroes to `blocks` from `first_block`. With `deallocate` the controller may deallocate them,
+    /// where deallocated blocks read as zeroes.
+    ///
+    /// # Panics
+    /// When `blocks` is 0 or above 65,536.
+    #[must_use]
+    pub fn write_zeroes(nsid: u32, first_block: u64, blocks: u32, deallocate: bool) -> Self {
+        assert!((1..=1 << 16).contains(&blocks), "1 to 65,536 blocks");
+        Self {
+            nsid,
+            cdw10: first_block as u32,
+            cdw11: (first_block >> 32) as u32,
+            cdw12: (blocks - 1) | if deallocate { DEALLOCATE } else { 0 },
+            ..Self::new(nvm::WRITE_ZEROES)
+        }
+    }
+
     /// Dataset Management with the Deallocate attribute: `ranges` range descriptors at `prp1`.
     ///
     /// # Panics
@@ -148,6 +168,8 @@ mod tests {
         assert_eq!((sq.cdw10, sq.cdw11), (1 << 16 | 4, 3 << 16 | 1));
         assert_eq!(Command::set_number_of_queues(64).cdw11, 63 << 16 | 63);
         assert_eq!(Command::deallocate(1, 1, 0).cdw10, 0);
+        let zeroes = Command::write_zeroes(2, 5 << 32 | 6, 1 << 16, true);
+        assert_eq!((zeroes.cdw10, zeroes.cdw11, zeroes.cdw12), (6, 5, 0xffff | 1 << 25));
     }
 
     #[test]

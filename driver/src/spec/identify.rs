@@ -9,6 +9,8 @@ pub const CNS_NAMESPACE: u8 = 0x00;
 pub const CNS_CONTROLLER: u8 = 0x01;
 /// CNS 02h: Active Namespace ID list.
 pub const CNS_ACTIVE_NAMESPACES: u8 = 0x02;
+/// CNS 06h: Identify Controller of an I/O command set; of the NVM command set with CSI 0.
+pub const CNS_COMMAND_SET_CONTROLLER: u8 = 0x06;
 
 type Data = [u8; IDENTIFY_BYTES];
 
@@ -102,6 +104,19 @@ impl IdentifyController {
     pub fn has_dataset_management(&self) -> bool {
         self.oncs & (1 << 2) != 0
     }
+
+    /// Whether Write Zeroes is supported.
+    #[must_use]
+    pub fn has_write_zeroes(&self) -> bool {
+        self.oncs & (1 << 3) != 0
+    }
+}
+
+/// Write Zeroes Size Limit of Identify Controller of the NVM command set (NVM figure 118): `2^n` times the
+/// smallest page; `None` when the controller does not say.
+#[must_use]
+pub fn write_zeroes_limit(data: &Data) -> Option<u8> {
+    Some(data[1]).filter(|limit| *limit != 0)
 }
 
 /// One LBA format of a namespace (NVM figure 98).
@@ -128,6 +143,9 @@ pub struct IdentifyNamespace {
     pub protection: u8,
     /// Namespace Attributes: bit 0 is write protected.
     pub nsattr: u8,
+    /// Deallocate Logical Block Features: bits 2:0 are 1 where deallocated blocks read as zeroes, bit 3 is
+    /// the Deallocate bit of Write Zeroes.
+    pub dlfeat: u8,
 }
 
 impl IdentifyNamespace {
@@ -148,6 +166,7 @@ impl IdentifyNamespace {
             format: LbaFormat { metadata_bytes: lbaf as u16, block_shift: (lbaf >> 16) as u8 },
             protection: data[29] & 7,
             nsattr: data[99],
+            dlfeat: data[33],
         })
     }
 }
