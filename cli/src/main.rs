@@ -3,6 +3,7 @@
 mod bench;
 mod bind;
 mod compare;
+mod copy;
 mod count;
 mod guard;
 mod info;
@@ -50,6 +51,8 @@ enum Command {
     Bench(bench::BenchCommand),
     /// Run one job on several devices and with several ways of completion, in turn
     Compare(compare::CompareCommand),
+    /// Copy between devices, files and standard streams
+    Copy(copy::CopyCommand),
     /// The guest's part of vm compare --count
     #[command(hide = true)]
     CountRows(count::rows::CountRows),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Info(command) => done(command.run()),
         Command::Bench(command) => command.run(command_line()),
         Command::Compare(command) => command.run(command_line()),
+        Command::Copy(command) => command.run(),
         Command::CountRows(command) => command.run(command_line()),
         Command::Vm(command) => command.run(command_line()),
     };

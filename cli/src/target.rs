@@ -48,6 +48,14 @@ impl Target {
         matches!(self.source, Source::Device { .. })
     }
 
+    /// The device of ours, with the number of the namespace.
+    pub fn device(&self) -> Option<(&Device, u32)> {
+        match &self.source {
+            Source::Device { device, nsid } => Some((device, *nsid)),
+            Source::Name { .. } => None,
+        }
+    }
+
     /// A ring on it.
     ///
     /// # Errors
