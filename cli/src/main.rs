@@ -2,6 +2,7 @@
 
 mod bench;
 mod bind;
+mod chart;
 mod compare;
 mod copy;
 mod count;

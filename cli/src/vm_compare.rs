@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use dmaring_qemu::{GuestExit, Vm};
 
+use crate::chart::SvgSink;
 use crate::count;
 use crate::job::{JobArgs, Limit, parse_length};
 use crate::machine::Machine;
@@ -53,6 +54,9 @@ pub struct VmCompare {
     /// Write the figures as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the figures as a chart
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 impl VmCompare {
@@ -83,6 +87,7 @@ impl VmCompare {
         let measuring = self.job.runtime.unwrap_or_default() * self.rounds * ROWS;
         self.options.timeout.get_or_insert(PATIENCE + measuring * 2);
         let json = self.json.as_deref().map(JsonSink::open).transpose()?;
+        let svg = self.svg.as_deref().map(SvgSink::open).transpose()?;
         let figures = tempfile::NamedTempFile::new().context("making a temporary file")?;
         let vm = self.options.to_vm()?.get(GUEST_JSON, figures.path());
         let exit = vm::finish(&vm, self.guest_command())?;
@@ -90,6 +95,7 @@ impl VmCompare {
             return Ok(failure(&exit));
         };
         output::publish(json, &report, &table::render(&report))?;
+        svg.map_or(Ok(()), |svg| svg.write(&report))?;
         Ok(vm::exit_code(&exit))
     }
 
@@ -103,6 +109,7 @@ impl VmCompare {
         self.options.storage.get_or_insert_with(|| "null".into());
         self.options.timeout.get_or_insert(COUNTING_PATIENCE);
         let json = self.json.as_deref().map(JsonSink::open).transpose()?;
+        let svg = self.svg.as_deref().map(SvgSink::open).transpose()?;
         let figures = tempfile::NamedTempFile::new().context("making a temporary file")?;
         let vm = vm::counting(self.options.to_vm()?, &self.options).get(GUEST_JSON, figures.path());
         let mut words = vec!["dmaring".to_owned(), "count-rows".to_owned()];
@@ -115,6 +122,7 @@ impl VmCompare {
         };
         count::merge(&mut report, &exit.sections)?;
         output::publish(json, &report, &count::render(&report))?;
+        svg.map_or(Ok(()), |svg| svg.write(&report))?;
         Ok(vm::exit_code(&exit))
     }
 

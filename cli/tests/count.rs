@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use support::svg::svg_texts;
 use support::{LIMIT, assert_status, dmaring, run, text};
 
 /// Every section's instructions are known from its text.
@@ -119,6 +120,8 @@ fn the_table_has_every_row_and_its_figures_make_sense() {
     let json = folder.path().join("json");
     let mut compare = dmaring();
     compare.args(["vm", "compare", "--count", "--ios", "640", "--timeout", "600", "--json"]).arg(&json);
+    let svg = folder.path().join("svg");
+    compare.arg("--svg").arg(&svg);
     let output = compare.output().unwrap();
     assert_status(&output, 0);
     let table = text(&output.stdout);
@@ -156,6 +159,16 @@ fn the_table_has_every_row_and_its_figures_make_sense() {
     for (backend, completion) in [("nvme", "poll"), ("kernel", "interrupt")] {
         let nop = find(backend, completion, "nop", 32);
         assert_eq!(figure(&nop, "mmio_per_io"), 0.0, "{nop}");
+    }
+    let texts = svg_texts(&svg);
+    for row in report["runs"].as_array().unwrap() {
+        let word = |name: &str| row[name].as_str().unwrap();
+        let plain = if row["plain"].is_null() { "" } else { ", plain" };
+        let job = format!("{}{plain}, depth {}", word("rw"), row["iodepth"]);
+        let label = format!("{} {}, {job}", word("backend"), word("completion"));
+        let (user, kernel) = (figure(row, "user_instructions_per_io"), figure(row, "kernel_instructions_per_io"));
+        let value = format!("{:.1} ({user:.1} + {kernel:.1})", user + kernel);
+        assert!(texts.contains(&label) && texts.contains(&value), "{label} {value}: {texts:?}");
     }
     let wide = table.lines().skip(1).find(|line| line.chars().count() > 100);
     assert_eq!(wide, None, "the table fits 100 columns");

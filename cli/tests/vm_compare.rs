@@ -3,13 +3,16 @@
 mod support;
 
 use serde_json::Value;
+use support::svg::svg_texts;
 use support::{LIMIT, assert_status, dmaring, run, text};
 
 #[test]
 fn comparison_has_four_rows_in_every_round_and_good_data() {
+    let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let svg = folder.path().join("svg");
     for rw in ["randread", "randrw"] {
         let words = ["vm", "compare", "--timeout", LIMIT, "--rw", rw, "--ios", "2000", "--region", "2m", "--json", "-"];
-        let output = dmaring().args(words).output().unwrap();
+        let output = dmaring().args(words).arg("--svg").arg(&svg).output().unwrap();
         assert_status(&output, 0);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(report["qemu"].as_str().unwrap().contains("tcg"), "{report}");
@@ -37,7 +40,19 @@ fn comparison_has_four_rows_in_every_round_and_good_data() {
         let rows: Vec<_> = summary.iter().map(|row| (row["backend"].as_str(), row["completion"].as_str())).collect();
         let expected = [("nvme", "poll"), ("nvme", "interrupt"), ("kernel", "poll"), ("kernel", "interrupt")];
         assert_eq!(rows, expected.map(|(backend, completion)| (Some(backend), Some(completion))));
+        let texts = svg_texts(&svg);
+        assert!(texts.iter().any(|text| text.contains("emulated")), "{texts:?}");
+        for row in summary {
+            let label =
+                format!("{}, {} {}, depth 32", word(row, "device"), word(row, "backend"), word(row, "completion"));
+            let figure = format!("~{:.0}", row["iops"].as_f64().unwrap());
+            assert!(texts.contains(&label) && texts.contains(&figure), "{label} {figure}: {texts:?}");
+        }
     }
+}
+
+fn word<'a>(row: &'a Value, name: &str) -> &'a str {
+    row[name].as_str().unwrap()
 }
 
 #[test]

@@ -22,6 +22,7 @@ use clap::Args;
 
 use crate::bench::conclude;
 use crate::bench::session::Sample;
+use crate::chart::SvgSink;
 use crate::interrupt::Interrupt;
 use crate::job::{Completion, Job, JobArgs, RegionArgs};
 use crate::machine::Machine;
@@ -58,6 +59,9 @@ pub struct CompareCommand {
     /// Write the figures as JSON; - is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the figures as a chart
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Two controllers that swap between vfio-pci and the kernel's driver from round to round
     #[arg(long, value_name = "ADDRESS,ADDRESS", hide = true, value_parser = parse_pair, conflicts_with = "devices")]
     swap: Option<Pair>,
@@ -114,6 +118,7 @@ impl CompareCommand {
         };
         let interrupt = Interrupt::catch()?;
         let json = self.json.as_deref().map(JsonSink::open).transpose()?;
+        let svg = self.svg.as_deref().map(SvgSink::open).transpose()?;
         let mut report = Report::new(Machine::this(), command_line);
         let outcomes = match self.swap {
             None => {
@@ -133,6 +138,7 @@ impl CompareCommand {
         report.interrupted = interrupt.status().is_some();
         let text = if self.no_table { String::new() } else { table::render(&report) };
         output::publish(json, &report, &text)?;
+        svg.map_or(Ok(()), |svg| svg.write(&report))?;
         conclude(&report, &interrupt)
     }
 }

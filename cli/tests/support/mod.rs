@@ -1,5 +1,8 @@
 //! Running the command in tests.
 
+#[allow(dead_code, reason = "not every test draws")]
+pub mod svg;
+
 use std::process::{Command, Output, Stdio};
 
 /// Generous: a boot takes about 3 s on an idle machine.
