@@ -13,6 +13,7 @@ mod job;
 mod lanes;
 mod list;
 mod machine;
+mod manual;
 mod output;
 mod pattern;
 mod plan;
@@ -59,6 +60,10 @@ enum Command {
     CountRows(count::rows::CountRows),
     /// Run programs in a guest with emulated NVMe controllers and an IOMMU
     Vm(vm::VmCommand),
+    /// Print what makes a shell complete this command's words
+    Completions(manual::CompletionsCommand),
+    /// Print the manual page, or write all of them
+    Man(manual::ManCommand),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +82,8 @@ fn main() -> ExitCode {
         Command::Compare(command) => command.run(command_line()),
         Command::Copy(command) => command.run(),
         Command::CountRows(command) => command.run(command_line()),
+        Command::Completions(command) => done(command.run()),
+        Command::Man(command) => done(command.run()),
         Command::Vm(command) => command.run(command_line()),
     };
     result.unwrap_or_else(|error| {
