@@ -55,6 +55,8 @@ pub(crate) struct Engine {
     /// Segments of the entry at hand.
     segments: Vec<Segment>,
     mode: CompletionMode,
+    /// Waits poll, and nobody watches the ring's descriptor.
+    polls_only: bool,
     options: QueueOptions,
     notifier: Arc<Notifier>,
     sleeper: Sleeper,
@@ -100,6 +102,7 @@ impl Engine {
             pool: DmaPool::new(),
             segments: Vec::with_capacity(8),
             mode,
+            polls_only: !mode.sleeps(),
             options,
             notifier,
             sleeper: Sleeper::new()?,

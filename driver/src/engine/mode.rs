@@ -52,6 +52,7 @@ impl Engine {
             self.disconnect_events();
         }
         self.mode = mode;
+        self.polls_only = !mode.sleeps() && !self.notifier.is_armed();
         self.options.interrupts = mode.sleeps();
         Ok(())
     }

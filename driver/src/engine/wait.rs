@@ -93,7 +93,7 @@ impl Engine {
     #[inline(always)] // as `submit_and_wait`
     fn poll_for_one(&mut self) -> bool {
         let [queue] = &mut self.queues[..] else { return false };
-        if !queue.is_at_one() || self.mode != CompletionMode::Poll || self.notifier.is_armed() {
+        if !queue.is_at_one() || !self.polls_only {
             return false;
         }
         for _ in 0..queue.patience() {
@@ -178,6 +178,7 @@ impl Engine {
             return;
         }
         self.notifier.arm();
+        self.polls_only = false;
         for queue in &mut self.queues {
             let armed = queue.arm().and_then(|()| queue.event().map_or(Ok(()), |e| self.notifier.watch(e)));
             if let Err(error) = armed {
