@@ -4,8 +4,9 @@ use std::error::Error;
 use std::fmt;
 
 use dmaring::{CompletionMode, Device, Ring, RingBuilder};
+use io_uring::squeue::EntryMarker;
 
-use crate::support::rig::Rig;
+use crate::support::rig::{Completion, Rig};
 
 /// How a case ends: well, not at all for a reason, or badly. Panics are the other way to end badly.
 pub(crate) type Outcome = Result<(), Stop>;
@@ -81,12 +82,16 @@ impl Bench {
     }
 
     /// A ring with options of the case's own.
-    pub(crate) fn open(&self, builder: RingBuilder) -> Result<Rig, Stop> {
+    pub(crate) fn open<S: EntryMarker, C: Completion>(&self, builder: RingBuilder<S, C>) -> Result<Rig<S, C>, Stop> {
         Ok(Rig::new(self.ring(builder)?))
     }
 
     /// The same without the memory.
-    pub(crate) fn ring(&self, builder: RingBuilder) -> Result<Ring, dmaring::Error> {
+    pub(crate) fn ring<S, C>(&self, builder: RingBuilder<S, C>) -> Result<Ring<S, C>, dmaring::Error>
+    where
+        S: EntryMarker,
+        C: Completion,
+    {
         match &self.model {
             Some(device) => builder.open_device(device, 1),
             None => builder.open(&self.name),

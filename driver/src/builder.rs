@@ -1,5 +1,9 @@
 //! How a ring is made.
 
+use std::marker::PhantomData;
+
+use io_uring::{cqueue, squeue};
+
 use crate::abi::op::{IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY};
 use crate::abi::params::Params;
 use crate::device::{Device, DeviceName};
@@ -14,14 +18,19 @@ use crate::ring::Ring;
 const BOUNCE_BYTES: usize = 2 << 20;
 
 /// Options of a ring. Made by [`Ring::builder`].
-#[derive(Clone, Debug)]
-pub struct RingBuilder {
+#[derive(Debug)]
+pub struct RingBuilder<S = squeue::Entry, C = cqueue::Entry>
+where
+    S: squeue::EntryMarker,
+    C: cqueue::EntryMarker,
+{
     entries: u32,
     cq_entries: Option<u32>,
     completion: CompletionMode,
     fallback: bool,
     sq_array: bool,
     bounce_bytes: usize,
+    _entries: PhantomData<fn(S) -> C>,
 }
 
 impl RingBuilder {
@@ -33,7 +42,38 @@ impl RingBuilder {
             fallback: false,
             sq_array: false,
             bounce_bytes: BOUNCE_BYTES,
+            _entries: PhantomData,
         }
+    }
+}
+
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
+    /// The same options for a ring of other entries.
+    fn with_entries<T: squeue::EntryMarker, D: cqueue::EntryMarker>(self) -> RingBuilder<T, D> {
+        RingBuilder {
+            entries: self.entries,
+            cq_entries: self.cq_entries,
+            completion: self.completion,
+            fallback: self.fallback,
+            sq_array: self.sq_array,
+            bounce_bytes: self.bounce_bytes,
+            _entries: PhantomData,
+        }
+    }
+
+    /// Submission entries of 128 bytes, as NVMe commands need. Every other operation takes them as well
+    /// (`Entry128::from`). On a device all entries go by the general path then. Kernel:
+    /// `IORING_SETUP_SQE128` (5.19).
+    #[must_use]
+    pub fn sqe128(self) -> RingBuilder<squeue::Entry128, C> {
+        self.with_entries()
+    }
+
+    /// Completion entries of 32 bytes: the second half is zeroes but for what an NVMe command answers. On a
+    /// device all entries go by the general path then. Kernel: `IORING_SETUP_CQE32` (5.19).
+    #[must_use]
+    pub fn cqe32(self) -> RingBuilder<S, cqueue::Entry32> {
+        self.with_entries()
     }
 
     /// How completions are awaited. Default: [`CompletionMode::Poll`]. On a kernel ring, `Poll` is
@@ -83,7 +123,7 @@ impl RingBuilder {
     ///
     /// # Errors
     /// [`Error::Name`], [`Error::Entries`], and what is in the way of the device or of a kernel ring.
-    pub fn open(self, name: &str) -> Result<Ring, Error> {
+    pub fn open(self, name: &str) -> Result<Ring<S, C>, Error> {
         let params = self.params()?;
         match name.parse()? {
             DeviceName::Path(path) => self.open_path(&path, name, params, None),
@@ -116,7 +156,7 @@ impl RingBuilder {
     ///
     /// # Errors
     /// [`Error::NoNamespace`], [`Error::Namespace`], [`Error::NoQueue`], memory and mappings.
-    pub fn open_device(&self, device: &Device, nsid: u32) -> Result<Ring, Error> {
+    pub fn open_device(&self, device: &Device, nsid: u32) -> Result<Ring<S, C>, Error> {
         let params = self.params()?;
         let namespace = device.namespace(nsid)?.clone();
         let options = QueueOptions {
@@ -133,7 +173,7 @@ impl RingBuilder {
         name: &str,
         params: Params,
         reason: Option<FallbackReason>,
-    ) -> Result<Ring, Error> {
+    ) -> Result<Ring<S, C>, Error> {
         let file = KernelFile::open(path)?;
         let iopoll = if self.completion == CompletionMode::Poll { IORING_SETUP_IOPOLL } else { 0 };
         let flags = params.flags | iopoll;
@@ -145,7 +185,7 @@ impl RingBuilder {
 
     /// Sizes and offsets, checked before anything is opened.
     fn params(&self) -> Result<Params, Error> {
-        let mut flags = 0;
+        let mut flags = S::BUILD_FLAGS | C::BUILD_FLAGS;
         if !self.sq_array {
             flags |= IORING_SETUP_NO_SQARRAY;
         }
@@ -156,5 +196,12 @@ impl RingBuilder {
             entries: self.entries,
             what: "1 to 32768 submission entries, and at least as many completion entries (to 65536), are possible",
         })
+    }
+}
+
+// Derived, it would ask for entries that can be cloned.
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Clone for RingBuilder<S, C> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
     }
 }

@@ -9,7 +9,7 @@ use io_uring::{cqueue, squeue};
 
 use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
 use crate::abi::rings::{Cqes, RingView, Sqes};
-use crate::ring::Ring;
+use crate::body::Body;
 
 /// The submission queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,15 +19,15 @@ pub struct PushError;
 /// The program's side of the submission ring. Entries are published when it is dropped or
 /// [`sync`](Self::sync)ed.
 #[derive(Debug)]
-pub struct SubmissionQueue<'a> {
+pub struct SubmissionQueue<'a, E: squeue::EntryMarker = squeue::Entry> {
     view: &'a RingView,
-    entries: Sqes,
+    entries: Sqes<E>,
     tail: u32,
     /// The tail at which the ring is full.
     full: u32,
 }
 
-impl<'a> SubmissionQueue<'a> {
+impl<'a, E: squeue::EntryMarker> SubmissionQueue<'a, E> {
     #[inline]
     pub(crate) fn new(view: &'a RingView) -> Self {
         Self { view, entries: view.sqes(), tail: view.sq_tail(), full: view.sq_head().wrapping_add(view.sq_entries()) }
@@ -92,7 +92,7 @@ impl<'a> SubmissionQueue<'a> {
     /// # Errors
     /// [`PushError`] when the ring is full.
     #[inline]
-    pub unsafe fn push(&mut self, entry: &squeue::Entry) -> Result<(), PushError> {
+    pub unsafe fn push(&mut self, entry: &E) -> Result<(), PushError> {
         if self.is_full() {
             return Err(PushError);
         }
@@ -108,7 +108,7 @@ impl<'a> SubmissionQueue<'a> {
     ///
     /// # Errors
     /// [`PushError`] when they do not all fit.
-    pub unsafe fn push_multiple(&mut self, entries: &[squeue::Entry]) -> Result<(), PushError> {
+    pub unsafe fn push_multiple(&mut self, entries: &[E]) -> Result<(), PushError> {
         if self.capacity() - self.len() < entries.len() {
             return Err(PushError);
         }
@@ -120,7 +120,7 @@ impl<'a> SubmissionQueue<'a> {
     }
 }
 
-impl Drop for SubmissionQueue<'_> {
+impl<E: squeue::EntryMarker> Drop for SubmissionQueue<'_, E> {
     #[inline]
     fn drop(&mut self) {
         self.view.set_sq_tail(self.tail);
@@ -130,16 +130,16 @@ impl Drop for SubmissionQueue<'_> {
 /// The program's side of the completion ring. Taken entries are given back when it is dropped or
 /// [`sync`](Self::sync)ed.
 #[derive(Debug)]
-pub struct CompletionQueue<'a> {
-    ring: &'a Ring,
-    entries: Cqes,
+pub struct CompletionQueue<'a, E: cqueue::EntryMarker = cqueue::Entry> {
+    ring: &'a Body,
+    entries: Cqes<E>,
     head: u32,
     tail: u32,
 }
 
-impl<'a> CompletionQueue<'a> {
+impl<'a, E: cqueue::EntryMarker> CompletionQueue<'a, E> {
     #[inline]
-    pub(crate) fn new(ring: &'a Ring, head: u32, tail: u32) -> Self {
+    pub(crate) fn new(ring: &'a Body, head: u32, tail: u32) -> Self {
         Self { ring, entries: ring.view().cqes(), head, tail }
     }
 
@@ -181,17 +181,17 @@ impl<'a> CompletionQueue<'a> {
     }
 }
 
-impl Iterator for CompletionQueue<'_> {
-    type Item = cqueue::Entry;
+impl<E: cqueue::EntryMarker> Iterator for CompletionQueue<'_, E> {
+    type Item = E;
 
     #[inline]
-    fn next(&mut self) -> Option<cqueue::Entry> {
+    fn next(&mut self) -> Option<E> {
         if self.head == self.tail {
             return None;
         }
         let cqe = self.entries.read(self.head);
         self.head = self.head.wrapping_add(1);
-        Some(cqe.into())
+        Some(cqe)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -199,9 +199,9 @@ impl Iterator for CompletionQueue<'_> {
     }
 }
 
-impl ExactSizeIterator for CompletionQueue<'_> {}
+impl<E: cqueue::EntryMarker> ExactSizeIterator for CompletionQueue<'_, E> {}
 
-impl Drop for CompletionQueue<'_> {
+impl<E: cqueue::EntryMarker> Drop for CompletionQueue<'_, E> {
     #[inline]
     fn drop(&mut self) {
         self.ring.view().set_cq_head(self.head);
@@ -212,15 +212,15 @@ impl Drop for CompletionQueue<'_> {
 /// The control plane of a ring.
 #[derive(Debug)]
 pub struct Submitter<'a> {
-    ring: &'a Ring,
+    ring: &'a Body,
 }
 
 impl<'a> Submitter<'a> {
-    pub(crate) fn new(ring: &'a Ring) -> Self {
+    pub(crate) fn new(ring: &'a Body) -> Self {
         Self { ring }
     }
 
-    /// As [`Ring::submit`].
+    /// As [`Ring::submit`](crate::Ring::submit).
     ///
     /// # Errors
     /// As there.
@@ -229,7 +229,7 @@ impl<'a> Submitter<'a> {
         self.ring.submit()
     }
 
-    /// As [`Ring::submit_and_wait`].
+    /// As [`Ring::submit_and_wait`](crate::Ring::submit_and_wait).
     ///
     /// # Errors
     /// As there.
@@ -261,7 +261,7 @@ impl<'a> Submitter<'a> {
         self.ring.unregister_buffers()
     }
 
-    /// Replaces the fixed files. On a device ring each descriptor is one of [`Ring::device_fd`]; -1
+    /// Replaces the fixed files. On a device ring each descriptor is one of [`Ring::device_fd`](crate::Ring::device_fd); -1
     /// leaves a hole.
     ///
     /// # Errors

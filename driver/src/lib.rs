@@ -41,6 +41,7 @@
 //! may be, non-empty.
 
 pub mod abi;
+mod body;
 mod builder;
 mod device;
 mod engine;

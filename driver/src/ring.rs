@@ -1,62 +1,44 @@
 //! The ring.
 
-#![expect(unsafe_code)] // makes the promise of `push` good for the engine
-
-use std::cell::RefCell;
-use std::fs::File;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use dmaring_dma::DmaBuf;
 use dmaring_dma::pci::PciAddress;
 use dmaring_dma::sysfs::Sysfs;
-use io_uring::types;
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use io_uring::{cqueue, squeue, types};
 
-use crate::abi::op::IORING_SQ_CQ_OVERFLOW;
 use crate::abi::params::Params;
-use crate::abi::rings::{RingMemory, RingView};
+use crate::body::Body;
 use crate::builder::RingBuilder;
 use crate::device::Device;
-use crate::engine::{CompletionMode, Engine};
+use crate::engine::CompletionMode;
 use crate::error::Error;
 use crate::face::{CompletionQueue, SubmissionQueue, Submitter};
 use crate::kernel::KernelRing;
-use crate::notify::Notifier;
 use crate::nvme::{Namespace, QueueOptions};
 use crate::report::{Backend, FallbackReason, RingStats, TargetInfo};
-use crate::usermem::UserMemory;
 
 /// An io_uring ring on an NVMe device, or on the kernel.
 ///
 /// Made by [`Ring::builder`]. It can be sent to another thread but not shared by two: every method that
 /// makes progress works on the one engine inside.
+///
+/// `S` and `C` are the types of its entries, as those of the io-uring crate's `IoUring`. Larger ones are for
+/// NVMe commands ([`RingBuilder::sqe128`], [`RingBuilder::cqe32`]); the fastest path of a device is for the
+/// ordinary ones.
 #[derive(Debug)]
-pub struct Ring {
-    view: RingView,
-    inner: Inner,
+pub struct Ring<S = squeue::Entry, C = cqueue::Entry>
+where
+    S: squeue::EntryMarker,
+    C: cqueue::EntryMarker,
+{
+    body: Body,
     target: TargetInfo,
-    mode: CompletionMode,
     fallback: Option<FallbackReason>,
-}
-
-#[derive(Debug)]
-enum Inner {
-    Device(Box<DeviceRing>),
-    Kernel(KernelRing),
-}
-
-/// Drop order: the engine deletes its queues on the device, then the ring memory goes, then the device.
-#[derive(Debug)]
-struct DeviceRing {
-    engine: RefCell<Engine>,
-    notifier: Arc<Notifier>,
-    memory: RingMemory,
-    /// Stand for the namespaces where a descriptor is wanted: empty files of their sizes.
-    placeholders: RefCell<Vec<File>>,
-    _devices: RefCell<Vec<Device>>,
+    _entries: PhantomData<fn(S) -> C>,
 }
 
 impl Ring {
@@ -65,7 +47,9 @@ impl Ring {
     pub fn builder(entries: u32) -> RingBuilder {
         RingBuilder::new(entries)
     }
+}
 
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
     pub(crate) fn on_device(
         device: &Device,
         namespace: Namespace,
@@ -73,27 +57,9 @@ impl Ring {
         options: QueueOptions,
         mode: CompletionMode,
     ) -> Result<Self, Error> {
-        let memory = RingMemory::new(&params).map_err(|reason| Error::Os { call: "mapping the rings", reason })?;
-        let view = memory.view();
-        let notifier = Arc::new(Notifier::new()?);
-        // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
-        let user = unsafe { UserMemory::promised() };
-        let mut engine = Engine::new(view, options, mode, user, Arc::clone(&notifier))?;
         let target = target_info(device, &namespace);
-        let file = engine.add_target(Arc::clone(device.owner()), namespace);
-        let placeholder = placeholder(target.size_bytes)?;
-        engine.files().name(placeholder.as_raw_fd(), file);
-        // The first device's queue pair is made now: what is in its way shows here, not in a completion.
-        engine.make_queue(0)?;
-        engine.warm(file);
-        let inner = DeviceRing {
-            engine: RefCell::new(engine),
-            notifier,
-            memory,
-            placeholders: RefCell::new(vec![placeholder]),
-            _devices: RefCell::new(vec![device.clone()]),
-        };
-        Ok(Self { view, inner: Inner::Device(Box::new(inner)), target, mode, fallback: None })
+        let body = Body::on_device(device, namespace, params, options, mode)?;
+        Ok(Self { body, target, fallback: None, _entries: PhantomData })
     }
 
     pub(crate) fn on_kernel(
@@ -111,36 +77,42 @@ impl Ring {
             regular_file: info.regular_file,
             direct: info.direct,
         };
-        Self { view: kernel.view(), inner: Inner::Kernel(kernel), target, mode, fallback }
+        Self { body: Body::on_kernel(kernel, mode), target, fallback, _entries: PhantomData }
     }
 
     /// The submission queue.
     #[inline]
-    pub fn submission(&mut self) -> SubmissionQueue<'_> {
-        SubmissionQueue::new(&self.view)
+    pub fn submission(&mut self) -> SubmissionQueue<'_, S> {
+        SubmissionQueue::new(self.body.view())
     }
 
     /// The completion queue. Lets the ring advance first, unless completions are waiting to be taken.
     #[inline]
-    pub fn completion(&mut self) -> CompletionQueue<'_> {
-        let (head, mut tail) = (self.view.cq_head(), self.view.cq_tail());
+    pub fn completion(&mut self) -> CompletionQueue<'_, C> {
+        let view = self.body.view();
+        let (head, mut tail) = (view.cq_head(), view.cq_tail());
         if head == tail {
-            self.progress();
-            tail = self.view.cq_tail();
+            self.body.progress();
+            tail = view.cq_tail();
         }
-        CompletionQueue::new(self, head, tail)
+        CompletionQueue::new(&self.body, head, tail)
     }
 
     /// The control plane.
     #[inline]
     pub fn submitter(&self) -> Submitter<'_> {
-        Submitter::new(self)
+        Submitter::new(&self.body)
     }
 
     /// All three faces at once. The completion queue advances with its `sync`.
-    pub fn split(&mut self) -> (Submitter<'_>, SubmissionQueue<'_>, CompletionQueue<'_>) {
-        let (head, tail) = (self.view.cq_head(), self.view.cq_tail());
-        (Submitter::new(self), SubmissionQueue::new(&self.view), CompletionQueue::new(self, head, tail))
+    pub fn split(&mut self) -> (Submitter<'_>, SubmissionQueue<'_, S>, CompletionQueue<'_, C>) {
+        let view = self.body.view();
+        let (head, tail) = (view.cq_head(), view.cq_tail());
+        (
+            Submitter::new(&self.body),
+            SubmissionQueue::new(self.body.view()),
+            CompletionQueue::new(&self.body, head, tail),
+        )
     }
 
     /// Submits everything pushed. Answers how many entries were consumed: with the first that is refused
@@ -150,10 +122,7 @@ impl Ring {
     /// [`Error::Forked`] in a child of the process that made the ring; a kernel ring's errors.
     #[inline]
     pub fn submit(&self) -> io::Result<usize> {
-        match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().submit(),
-            Inner::Kernel(kernel) => kernel.submit_and_wait(0).map(|n| n as usize),
-        }
+        self.body.submit()
     }
 
     /// Submits everything pushed and waits until `want` completions are in the ring, or as many as can
@@ -163,42 +132,7 @@ impl Ring {
     /// As [`submit`](Self::submit).
     #[inline]
     pub fn submit_and_wait(&self, want: usize) -> io::Result<usize> {
-        let want = u32::try_from(want).unwrap_or(u32::MAX);
-        match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().submit_and_wait(want),
-            Inner::Kernel(kernel) => kernel.submit_and_wait(want).map(|n| n as usize),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn view(&self) -> &RingView {
-        &self.view
-    }
-
-    #[inline(never)] // when nothing waits to be taken: nearly never after a wait
-    pub(crate) fn progress(&self) {
-        match &self.inner {
-            Inner::Device(device) => {
-                let mut engine = device.engine.borrow_mut();
-                if engine.is_ours() {
-                    engine.progress();
-                }
-            }
-            Inner::Kernel(kernel) => {
-                if let Err(error) = kernel.progress() {
-                    tracing::debug!(%error, "entering the kernel ring");
-                }
-            }
-        }
-    }
-
-    /// The program has given completions back: the ring's descriptor may have to change.
-    #[inline]
-    pub(crate) fn completions_taken(&self) {
-        if let Inner::Device(device) = &self.inner {
-            let overflow = || self.view.sq_flags() & IORING_SQ_CQ_OVERFLOW != 0;
-            device.notifier.update(|| self.view.cq_tail() != self.view.cq_head() || overflow());
-        }
+        self.body.submit_and_wait(want)
     }
 
     /// A buffer that the ring's devices reach in place, of at least one byte, aligned to its size up to a
@@ -208,22 +142,13 @@ impl Ring {
     /// # Errors
     /// Memory, and the limit of locked memory.
     pub fn alloc(&self, len: usize) -> Result<DmaBuf, Error> {
-        if len == 0 || isize::try_from(len).is_err() {
-            return Err(Error::Unsupported { call: "alloc", what: "a buffer has at least one byte" });
-        }
-        match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().alloc(len),
-            Inner::Kernel(kernel) => kernel.alloc(len),
-        }
+        self.body.alloc(len)
     }
 
     /// Who serves the ring.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        match self.inner {
-            Inner::Device(_) => Backend::Nvme,
-            Inner::Kernel(_) => Backend::Kernel,
-        }
+        self.body.backend()
     }
 
     /// Why the kernel serves it though a device was asked for.
@@ -235,10 +160,7 @@ impl Ring {
     /// How completions are awaited now.
     #[must_use]
     pub fn completion_mode(&self) -> CompletionMode {
-        match &self.inner {
-            Inner::Device(device) => device.engine.borrow().mode(),
-            Inner::Kernel(_) => self.mode,
-        }
+        self.body.completion_mode()
     }
 
     /// Changes how completions are awaited, from the next wait on. For all queue pairs of the ring, or on an
@@ -248,14 +170,7 @@ impl Ring {
     /// [`Error::NoVector`](crate::Error) and others when a device's interrupts cannot be had;
     /// [`Error::Unsupported`] on a kernel ring, whose mode is chosen when it is set up.
     pub fn set_completion_mode(&self, mode: CompletionMode) -> Result<(), Error> {
-        match &self.inner {
-            Inner::Device(device) => device.engine.borrow_mut().set_mode(mode),
-            Inner::Kernel(_) if mode == self.mode => Ok(()),
-            Inner::Kernel(_) => Err(Error::Unsupported {
-                call: "set_completion_mode",
-                what: "a kernel ring keeps the mode it was set up with",
-            }),
-        }
+        self.body.set_completion_mode(mode)
     }
 
     /// What the ring was opened on.
@@ -269,10 +184,7 @@ impl Ring {
     /// the namespace's size, good for naming and for `fstat`, not for the kernel's own I/O.
     #[must_use]
     pub fn device_fd(&self, index: usize) -> Option<RawFd> {
-        match &self.inner {
-            Inner::Device(device) => device.placeholders.borrow().get(index).map(AsRawFd::as_raw_fd),
-            Inner::Kernel(kernel) => (index == 0).then(|| kernel.file().file.as_raw_fd()),
-        }
+        self.body.device_fd(index)
     }
 
     /// Adds a namespace of a device, the same or another, as the next fixed file. Its queue pair is made
@@ -281,90 +193,19 @@ impl Ring {
     /// # Errors
     /// [`Error::NoNamespace`], [`Error::Namespace`]; [`Error::Unsupported`] on a kernel ring.
     pub fn add_device(&self, device: &Device, nsid: u32) -> Result<types::Fixed, Error> {
-        let Inner::Device(inner) = &self.inner else {
-            return Err(Error::Unsupported { call: "add_device", what: "the ring is on the kernel" });
-        };
-        let namespace = device.namespace(nsid)?.clone();
-        let placeholder = placeholder(namespace.size_bytes())?;
-        let mut engine = inner.engine.borrow_mut();
-        let file = engine.add_target(Arc::clone(device.owner()), namespace);
-        engine.files().name(placeholder.as_raw_fd(), file);
-        inner.placeholders.borrow_mut().push(placeholder);
-        inner._devices.borrow_mut().push(device.clone());
-        Ok(types::Fixed(file))
+        self.body.add_device(device, nsid)
     }
 
     /// What the ring has done since it was made.
     #[must_use]
     pub fn stats(&self) -> RingStats {
-        match &self.inner {
-            Inner::Kernel(kernel) => {
-                let (system_calls, commands) = kernel.counters();
-                RingStats { system_calls, commands, ..RingStats::default() }
-            }
-            Inner::Device(device) => {
-                let engine = device.engine.borrow();
-                let (system_calls, interrupts, idle_polls) = engine.counters();
-                let poll_limit_ns = engine.poll_limit().as_nanos() as u64;
-                let mut stats =
-                    RingStats { system_calls, interrupts, idle_polls, poll_limit_ns, ..RingStats::default() };
-                for queue in engine.queues() {
-                    let of_queue = queue.stats();
-                    stats.bounced_bytes += of_queue.bounced_bytes;
-                    stats.commands += of_queue.commands;
-                    stats.sq_doorbells += of_queue.sq_doorbells;
-                    stats.cq_doorbells += of_queue.cq_doorbells;
-                    stats.stale_completions += of_queue.stale;
-                    stats.locked_bytes += queue.locked_bytes() as u64;
-                }
-                stats
-            }
-        }
+        self.body.stats()
     }
 
     /// Memory of both rings and the submission entries, in bytes.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        match &self.inner {
-            Inner::Device(device) => device.memory.len_bytes(),
-            Inner::Kernel(kernel) => kernel.ring_bytes(),
-        }
-    }
-
-    /// # Safety
-    /// As [`Submitter::register_buffers`].
-    pub(crate) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
-        match &self.inner {
-            // SAFETY: the caller's promise.
-            Inner::Device(device) => Ok(unsafe { device.engine.borrow_mut().register_buffers(buffers) }?),
-            // SAFETY: the caller's promise.
-            Inner::Kernel(kernel) => unsafe { kernel.register_buffers(buffers) },
-        }
-    }
-
-    pub(crate) fn unregister_buffers(&self) -> io::Result<()> {
-        match &self.inner {
-            Inner::Device(device) => Ok(device.engine.borrow_mut().unregister_buffers()?),
-            Inner::Kernel(kernel) => kernel.unregister_buffers(),
-        }
-    }
-
-    pub(crate) fn register_files(&self, fds: &[RawFd]) -> io::Result<()> {
-        match &self.inner {
-            Inner::Device(device) => {
-                device.engine.borrow_mut().register_files(fds).map_err(io::Error::from_raw_os_error)
-            }
-            Inner::Kernel(kernel) => kernel.register_files(fds),
-        }
-    }
-
-    pub(crate) fn unregister_files(&self) -> io::Result<()> {
-        match &self.inner {
-            Inner::Device(device) => {
-                device.engine.borrow_mut().unregister_files().map_err(io::Error::from_raw_os_error)
-            }
-            Inner::Kernel(kernel) => kernel.unregister_files(),
-        }
+        self.body.ring_bytes()
     }
 }
 
@@ -380,14 +221,6 @@ fn target_info(device: &Device, namespace: &Namespace) -> TargetInfo {
     }
 }
 
-fn placeholder(size_bytes: u64) -> Result<File, Error> {
-    let failed = |reason| Error::Os { call: "a descriptor for the namespace", reason };
-    let fd = memfd_create(c"dmaring-namespace", MFdFlags::MFD_CLOEXEC).map_err(|e| failed(e.into()))?;
-    let file = File::from(fd);
-    file.set_len(size_bytes).map_err(failed)?;
-    Ok(file)
-}
-
 /// The kernel's block device for a namespace, when the kernel's driver has the controller.
 pub(crate) fn block_device(address: PciAddress, nsid: u32) -> Option<PathBuf> {
     let function = Sysfs::new().function(address).ok()?;
@@ -395,23 +228,15 @@ pub(crate) fn block_device(address: PciAddress, nsid: u32) -> Option<PathBuf> {
     Some(PathBuf::from("/dev").join(&device.name))
 }
 
-impl AsFd for Ring {
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> AsFd for Ring<S, C> {
     /// A descriptor that is readable whenever the completion queue is, or may be, non-empty. Asking for
     /// it arms the devices' interrupts; a queue for which none can be had leaves it always readable.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.inner {
-            Inner::Kernel(kernel) => kernel.as_fd(),
-            Inner::Device(device) => {
-                if !device.notifier.is_armed() {
-                    device.engine.borrow_mut().arm();
-                }
-                device.notifier.as_fd()
-            }
-        }
+        self.body.as_fd()
     }
 }
 
-impl AsRawFd for Ring {
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> AsRawFd for Ring<S, C> {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }

@@ -4,6 +4,7 @@ mod advice;
 mod batch;
 mod bounds;
 mod buffers;
+mod entries;
 mod files;
 mod flags;
 mod flush;
@@ -38,6 +39,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     vectors::ALL,
     advice::ALL,
     zeroes::ALL,
+    entries::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

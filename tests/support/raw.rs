@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use dmaring::{DmaBuf, PushError, Ring};
 use io_uring::squeue::Entry;
+use io_uring::{cqueue, squeue};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 /// Where memory comes from, and so how it goes.
@@ -118,7 +119,11 @@ impl Memory {
 ///
 /// Safe to call, as cases only name memory of their rig, which goes after its ring, or memory that must
 /// be refused.
-pub(crate) fn push(ring: &mut Ring, entry: &Entry) -> Result<(), PushError> {
+pub(crate) fn push<S, C>(ring: &mut Ring<S, C>, entry: &S) -> Result<(), PushError>
+where
+    S: squeue::EntryMarker,
+    C: cqueue::EntryMarker,
+{
     // SAFETY: as above.
     unsafe { ring.submission().push(entry) }
 }
@@ -136,7 +141,11 @@ pub(crate) fn push_all(ring: &mut Ring, entries: &[Entry]) -> Result<(), PushErr
 }
 
 /// Registers memory of a rig, which goes after its ring, or ranges that must be refused.
-pub(crate) fn register_buffers(ring: &Ring, iovecs: &[libc::iovec]) -> std::io::Result<()> {
+pub(crate) fn register_buffers<S, C>(ring: &Ring<S, C>, iovecs: &[libc::iovec]) -> std::io::Result<()>
+where
+    S: squeue::EntryMarker,
+    C: cqueue::EntryMarker,
+{
     // SAFETY: as above.
     unsafe { ring.submitter().register_buffers(iovecs) }
 }

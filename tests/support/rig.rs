@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dmaring::{PushError, Ring};
 use io_uring::squeue::Entry;
-use io_uring::{opcode, types};
+use io_uring::{cqueue, opcode, squeue, types};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -19,23 +19,42 @@ pub(crate) const FILE: types::Fixed = types::Fixed(0);
 
 /// A ring with memory that outlives it (fields drop in order).
 #[derive(Debug)]
-pub(crate) struct Rig {
-    pub(crate) ring: Ring,
+pub(crate) struct Rig<S: squeue::EntryMarker = Entry, C: Completion = cqueue::Entry> {
+    pub(crate) ring: Ring<S, C>,
     memory: Vec<Memory>,
     iovecs: Vec<Memory>,
     next: u64,
 }
 
-/// A completion: user data, result, flags.
+/// A completion entry of either length.
+pub(crate) trait Completion: cqueue::EntryMarker {
+    /// The bytes beyond the first 16, zeroes where there are none.
+    fn extra(&self) -> [u64; 2];
+}
+
+impl Completion for cqueue::Entry {
+    fn extra(&self) -> [u64; 2] {
+        [0; 2]
+    }
+}
+
+impl Completion for cqueue::Entry32 {
+    fn extra(&self) -> [u64; 2] {
+        *self.big_cqe()
+    }
+}
+
+/// A completion: user data, result, flags, and what follows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) user_data: u64,
     pub(crate) res: i32,
     pub(crate) flags: u32,
+    pub(crate) extra: [u64; 2],
 }
 
-impl Rig {
-    pub(crate) fn new(ring: Ring) -> Self {
+impl<S: squeue::EntryMarker, C: Completion> Rig<S, C> {
+    pub(crate) fn new(ring: Ring<S, C>) -> Self {
         Self { ring, memory: Vec::new(), iovecs: Vec::new(), next: 0xd0_0000_0000 }
     }
 
@@ -78,7 +97,7 @@ impl Rig {
         self.ring.target().size_bytes
     }
 
-    pub(crate) fn push(&mut self, entry: &Entry) -> Result<(), PushError> {
+    pub(crate) fn push(&mut self, entry: &S) -> Result<(), PushError> {
         raw::push(&mut self.ring, entry)
     }
 
@@ -89,8 +108,11 @@ impl Rig {
 
     /// Takes the completions that are there.
     pub(crate) fn ready(&mut self) -> Vec<Done> {
-        let done =
-            |cqe: io_uring::cqueue::Entry| Done { user_data: cqe.user_data(), res: cqe.result(), flags: cqe.flags() };
+        let done = |cqe: C| {
+            let extra = cqe.extra();
+            let cqe: cqueue::Entry = cqe.into();
+            Done { user_data: cqe.user_data(), res: cqe.result(), flags: cqe.flags(), extra }
+        };
         self.ring.completion().map(done).collect()
     }
 
@@ -127,14 +149,21 @@ impl Rig {
 
     /// Submits one entry with user data of its own and waits for its result.
     pub(crate) fn one(&mut self, entry: Entry) -> Result<i32, Stop> {
+        let (res, extra) = self.command(entry.into())?;
+        assert_eq!(extra, [0; 2], "only commands have more to say");
+        Ok(res)
+    }
+
+    /// As [`one`](Self::one), with what follows the result.
+    pub(crate) fn command(&mut self, mut entry: S) -> Result<(i32, [u64; 2]), Stop> {
         self.next += 1;
-        let entry = entry.user_data(self.next);
+        entry.set_user_data(self.next);
         self.push(&entry)?;
         assert_eq!(self.ring.submit_and_wait(1)?, 1, "entries submitted");
         let done = self.wait(1)?;
         assert_eq!(done.len(), 1, "one entry gives one completion: {done:?}");
         assert_eq!((done[0].user_data, done[0].flags), (self.next, 0), "{done:?}");
-        Ok(done[0].res)
+        Ok((done[0].res, done[0].extra))
     }
 
     /// Submits all entries, as many at once as fit, and answers their results in their order.
@@ -144,13 +173,14 @@ impl Rig {
         let mut pushed = 0;
         while results.len() < entries.len() {
             while let Some(entry) = entries.get(pushed) {
-                if self.push(&entry.clone().user_data(first + pushed as u64)).is_err() {
+                if self.push(&entry.clone().user_data(first + pushed as u64).into()).is_err() {
                     break;
                 }
                 pushed += 1;
             }
             self.ring.submit_and_wait(1)?;
             for done in self.ready() {
+                assert_eq!(done.extra, [0; 2], "only commands have more to say");
                 let before = results.insert(done.user_data, done.res);
                 assert!(before.is_none(), "two completions of one entry: {done:?}");
             }

@@ -53,6 +53,9 @@ const _: () = assert!(size_of::<Cqe>() == 16 && align_of::<Cqe>() == 8);
 // The io-uring crate's entries are `repr(C)` wrappers of the same structures with private fields.
 const _: () = assert!(size_of::<squeue::Entry>() == 64 && align_of::<squeue::Entry>() == 8);
 const _: () = assert!(size_of::<cqueue::Entry>() == 16 && align_of::<cqueue::Entry>() == 8);
+// The large ones are those with as many bytes more, of integers as well.
+const _: () = assert!(size_of::<squeue::Entry128>() == 128 && align_of::<squeue::Entry128>() == 8);
+const _: () = assert!(size_of::<cqueue::Entry32>() == 32 && align_of::<cqueue::Entry32>() == 8);
 
 impl From<&squeue::Entry> for Sqe {
     #[inline]
@@ -63,13 +66,16 @@ impl From<&squeue::Entry> for Sqe {
     }
 }
 
-/// The eight 64-bit words of an entry, word by word: what a builder has made of constants stays constants,
-/// and the engine reads each word as it was written.
+/// Eight 64-bit words of an entry from word `FROM` on, word by word: what a builder has made of constants
+/// stays constants, and the engine reads each word as it was written.
 #[inline]
-pub(crate) fn words(entry: &squeue::Entry) -> [u64; 8] {
+pub(crate) fn words<E: squeue::EntryMarker, const FROM: usize>(entry: &E) -> [u64; 8] {
     let first = (&raw const *entry).cast::<u64>();
-    // SAFETY: 64 initialised bytes, aligned to 8 (asserted above).
-    std::array::from_fn(|i| unsafe { first.add(i).read() })
+    std::array::from_fn(|i| match FROM + i {
+        // SAFETY: a word of the entry, which is initialised and aligned to 8 (asserted above of both types).
+        n if 8 * n < size_of::<E>() => unsafe { first.add(n).read() },
+        _ => 0,
+    })
 }
 
 impl From<Sqe> for squeue::Entry {

@@ -110,6 +110,10 @@ pub const IORING_SETUP_IOPOLL: u32 = 1 << 0;
 pub const IORING_SETUP_CQSIZE: u32 = 1 << 3;
 /// `IORING_SETUP_CLAMP`.
 pub const IORING_SETUP_CLAMP: u32 = 1 << 4;
+/// `IORING_SETUP_SQE128` (5.19).
+pub const IORING_SETUP_SQE128: u32 = 1 << 10;
+/// `IORING_SETUP_CQE32` (5.19).
+pub const IORING_SETUP_CQE32: u32 = 1 << 11;
 /// `IORING_SETUP_NO_SQARRAY` (6.6).
 pub const IORING_SETUP_NO_SQARRAY: u32 = 1 << 16;
 

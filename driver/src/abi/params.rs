@@ -1,7 +1,8 @@
 //! What `io_uring_setup` takes and answers, and the layout of the ring memory.
 
 use super::op::{
-    IORING_MAX_CQ_ENTRIES, IORING_MAX_ENTRIES, IORING_SETUP_CLAMP, IORING_SETUP_CQSIZE, IORING_SETUP_NO_SQARRAY,
+    IORING_MAX_CQ_ENTRIES, IORING_MAX_ENTRIES, IORING_SETUP_CLAMP, IORING_SETUP_CQE32, IORING_SETUP_CQSIZE,
+    IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128,
 };
 
 /// `struct io_sqring_offsets`.
@@ -58,10 +59,16 @@ const _: () = assert!(size_of::<Params>() == 120);
 /// Where the completion entries begin, in `struct io_rings` of the kernel.
 const CQES: u32 = 64;
 
+/// Where the memory of the completion entries ends. For large ones the kernel doubles all of it, with what
+/// stands before them (`rings_size`).
+const fn cqes_end(flags: u32, cq_entries: u32) -> u32 {
+    (CQES + 16 * cq_entries) << (flags & IORING_SETUP_CQE32 != 0) as u32
+}
+
 impl Params {
     /// Sizes and offsets for a ring of `entries`, as the kernel would answer them.
     ///
-    /// `flags` may hold `CQSIZE` (then `cq_entries` counts), `CLAMP` and `NO_SQARRAY`.
+    /// `flags` may hold `CQSIZE` (then `cq_entries` counts), `CLAMP`, `SQE128`, `CQE32` and `NO_SQARRAY`.
     ///
     /// # Errors
     /// `EINVAL`, as the kernel: 0 entries, too many without `CLAMP`, a completion ring smaller than
@@ -82,7 +89,7 @@ impl Params {
         if cq_entries < sq_entries {
             return Err(libc::EINVAL);
         }
-        let array = if flags & IORING_SETUP_NO_SQARRAY != 0 { 0 } else { CQES + 16 * cq_entries };
+        let array = if flags & IORING_SETUP_NO_SQARRAY != 0 { 0 } else { cqes_end(flags, cq_entries) };
         let sq_off = SqRingOffsets {
             head: 0,
             tail: 4,
@@ -109,7 +116,7 @@ impl Params {
     /// Bytes of the memory that holds both rings.
     #[must_use]
     pub fn rings_len(&self) -> usize {
-        let cqes = self.cq_off.cqes as usize + 16 * self.cq_entries as usize;
+        let cqes = cqes_end(self.flags, self.cq_entries) as usize;
         let array = if self.flags & IORING_SETUP_NO_SQARRAY != 0 {
             0
         } else {
@@ -121,7 +128,8 @@ impl Params {
     /// Bytes of the submission entries.
     #[must_use]
     pub fn sqes_len(&self) -> usize {
-        64 * self.sq_entries as usize
+        let bytes = if self.flags & IORING_SETUP_SQE128 != 0 { 128 } else { 64 };
+        bytes * self.sq_entries as usize
     }
 }
 
@@ -140,6 +148,10 @@ mod tests {
             (256, 0, IORING_SETUP_NO_SQARRAY),
             (100, 4096, IORING_SETUP_CQSIZE),
             (40_000, 0, IORING_SETUP_CLAMP),
+            (8, 0, IORING_SETUP_SQE128),
+            (8, 0, IORING_SETUP_CQE32),
+            (8, 0, IORING_SETUP_CQE32 | IORING_SETUP_SQE128 | IORING_SETUP_NO_SQARRAY),
+            (100, 4096, IORING_SETUP_CQSIZE | IORING_SETUP_CQE32),
             (40_000, 70_000, IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE),
         ] {
             let mut theirs = Params { flags, cq_entries: cq, ..Params::default() };

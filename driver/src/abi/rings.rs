@@ -18,11 +18,11 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use io_uring::squeue;
+use io_uring::{cqueue, squeue};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use super::entry::{Cqe, Sqe, words};
-use super::op::IORING_SETUP_NO_SQARRAY;
+use super::op::{IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128};
 use super::params::Params;
 
 /// Words of a submission entry, as the straight line reads them.
@@ -52,6 +52,10 @@ pub(crate) struct RingView {
     cqes: NonNull<Cqe>,
     sq_mask: u32,
     cq_mask: u32,
+    /// Submission entries are two of `Sqe` long (`SQE128`): 1, otherwise 0.
+    sqe_shift: u8,
+    /// Completion entries are two of `Cqe` long (`CQE32`).
+    cqe32: bool,
 }
 
 // SAFETY: ring memory is shared by design: indices are atomics, and entries are handed from one side to
@@ -130,6 +134,8 @@ impl RingMemory {
         let no_array = params.flags & IORING_SETUP_NO_SQARRAY != 0;
         let array: Option<NonNull<AtomicU32>> =
             if no_array { None } else { Some(rings.at(params.sq_off.array, params.sq_entries as usize)?) };
+        let sqe_shift = u8::from(params.flags & IORING_SETUP_SQE128 != 0);
+        let cqe32 = params.flags & IORING_SETUP_CQE32 != 0;
         let view = RingView {
             sq_head: rings.at(params.sq_off.head, 1)?,
             sq_tail: rings.at(params.sq_off.tail, 1)?,
@@ -139,10 +145,12 @@ impl RingMemory {
             cq_tail: rings.at(params.cq_off.tail, 1)?,
             cq_overflow: rings.at(params.cq_off.overflow, 1)?,
             array,
-            sqes: sqes.at(0, params.sq_entries as usize)?,
-            cqes: rings.at(params.cq_off.cqes, params.cq_entries as usize)?,
+            sqes: sqes.at(0, (params.sq_entries as usize) << sqe_shift)?,
+            cqes: rings.at(params.cq_off.cqes, (params.cq_entries as usize) << u8::from(cqe32))?,
             sq_mask: params.sq_entries - 1,
             cq_mask: params.cq_entries - 1,
+            sqe_shift,
+            cqe32,
         };
         if let Some(array) = array {
             // As the io-uring crate does: entry i of the array names submission entry i.
@@ -211,21 +219,31 @@ impl RingView {
         self.cq_mask + 1
     }
 
-    /// Whether submission entries are named by an index array.
-    pub(crate) fn has_array(&self) -> bool {
-        self.array.is_some()
+    /// Whether submission entries stand in their order, without an index array, and all entries are of the
+    /// ordinary lengths.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.array.is_none() && self.sqe_shift == 0 && !self.cqe32
+    }
+
+    /// Whether completion entries are of 32 bytes.
+    pub(crate) fn has_cqe32(&self) -> bool {
+        self.cqe32
     }
 
     /// Program: the submission entries.
     #[inline]
-    pub(crate) fn sqes(&self) -> Sqes {
-        Sqes { first: self.sqes, mask: self.sq_mask }
+    pub(crate) fn sqes<E: squeue::EntryMarker>(&self) -> Sqes<E> {
+        const { assert!(size_of::<E>() == 64 || size_of::<E>() == 128) };
+        debug_assert_eq!(size_of::<E>(), 64 << self.sqe_shift, "entries as the ring was made for");
+        Sqes { first: self.sqes.cast(), mask: self.sq_mask }
     }
 
     /// Program: the completion entries.
     #[inline]
-    pub(crate) fn cqes(&self) -> Cqes {
-        Cqes { first: self.cqes, mask: self.cq_mask }
+    pub(crate) fn cqes<E: cqueue::EntryMarker>(&self) -> Cqes<E> {
+        const { assert!(size_of::<E>() == 16 || size_of::<E>() == 32) };
+        debug_assert_eq!(size_of::<E>(), 16 << u8::from(self.cqe32), "entries as the ring was made for");
+        Cqes { first: self.cqes.cast(), mask: self.cq_mask }
     }
 
     /// Engine: which entry stands at position `head`; `None` when the array names one that does not exist.
@@ -242,8 +260,8 @@ impl RingView {
                 index
             }
         };
-        // SAFETY: at most the mask.
-        Some(SqeSlot(unsafe { self.sqes.add(index as usize) }))
+        // SAFETY: at most the mask, and there are as many entries of that length.
+        Some(SqeSlot(unsafe { self.sqes.add((index as usize) << self.sqe_shift) }))
     }
 
     /// Makes position `at` of the index array name entry `index`.
@@ -256,13 +274,31 @@ impl RingView {
         unsafe { word.as_ref() }.store(index, Ordering::Relaxed);
     }
 
-    /// Engine: the entries from `head` on that stand side by side in a ring without an index array, at
+    /// Engine: the entry at position `head` of a [plain](Self::is_plain) ring.
+    #[inline]
+    pub(crate) fn plain_slot(&self, head: u32) -> SqeSlot {
+        // SAFETY: masked into the array.
+        SqeSlot(unsafe { self.sqes.add((head & self.sq_mask) as usize) })
+    }
+
+    /// Engine: the entries from `head` on that stand side by side in a [plain](Self::is_plain) ring, at
     /// most `most`.
     #[inline]
     pub(crate) fn sqe_run(&self, head: u32, most: u32) -> SqeRun {
         let index = head & self.sq_mask;
         // SAFETY: masked into the array.
         SqeRun { first: unsafe { self.sqes.add(index as usize) }, len: most.min(self.sq_mask + 1 - index) }
+    }
+
+    /// Engine: writes the completion of 32 bytes at `tail`.
+    pub(crate) fn write_cqe32(&self, tail: u32, cqe: Cqe, extra: [u64; 2]) {
+        // SAFETY: masked into the array, which holds two of `Cqe` for each entry (`cqe32`).
+        let first = unsafe { self.cqes.add(2 * (tail & self.cq_mask) as usize) };
+        // SAFETY: as above; above the tail only the engine writes.
+        unsafe {
+            first.write(cqe);
+            first.add(1).cast().write(extra);
+        }
     }
 
     /// Engine: writes the completion at `tail`, to be published by [`set_cq_tail`](Self::set_cq_tail).
@@ -283,38 +319,45 @@ impl RingView {
 }
 
 /// Submission entries, as the program writes them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sqes {
-    first: NonNull<Sqe>,
+#[derive(Debug)]
+pub(crate) struct Sqes<E> {
+    first: NonNull<E>,
     mask: u32,
 }
 
-impl Sqes {
+impl<E: squeue::EntryMarker> Sqes<E> {
     /// Writes the entry at `tail`, to be published by [`RingView::set_sq_tail`].
     #[inline]
-    pub(crate) fn write(&self, tail: u32, entry: &squeue::Entry) {
+    pub(crate) fn write(&self, tail: u32, entry: &E) {
         // SAFETY: masked into the array.
         let first = unsafe { self.first.add((tail & self.mask) as usize) }.cast::<u64>();
-        for (i, word) in words(entry).into_iter().enumerate() {
-            // SAFETY: one of the eight words of an entry; between head and tail of the program's side nobody
-            // else has it.
+        for (i, word) in words::<E, 0>(entry).into_iter().enumerate() {
+            // SAFETY: one of the first eight words of an entry; between head and tail of the program's side
+            // nobody else has it.
             unsafe { first.add(i).write(word) };
+        }
+        if size_of::<E>() == 128 {
+            for (i, word) in words::<E, 8>(entry).into_iter().enumerate() {
+                // SAFETY: as above, of the eight that follow.
+                unsafe { first.add(8 + i).write(word) };
+            }
         }
     }
 }
 
 /// Completion entries, as the program reads them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cqes {
-    first: NonNull<Cqe>,
+#[derive(Debug)]
+pub(crate) struct Cqes<E> {
+    first: NonNull<E>,
     mask: u32,
 }
 
-impl Cqes {
+impl<E: cqueue::EntryMarker> Cqes<E> {
     /// The completion at `head`, which is below the tail.
     #[inline]
-    pub(crate) fn read(&self, head: u32) -> Cqe {
-        // SAFETY: masked into the array; below the tail the engine does not write.
+    pub(crate) fn read(&self, head: u32) -> E {
+        // SAFETY: masked into the array; below the tail the engine does not write; completion entries are
+        // integers of which every bit pattern is one (abi/entry.rs).
         unsafe { self.first.add((head & self.mask) as usize).read() }
     }
 }
@@ -390,6 +433,16 @@ impl SqeSlot {
         (self.word::<0>() as u32) | (self.word::<3>() >> 32) as u32 == 0 && self.word::<5>() == 0
     }
 
+    /// The second half of an entry of 128 bytes.
+    ///
+    /// # Safety
+    /// The ring was made with `SQE128`.
+    #[cfg(test)]
+    pub(crate) unsafe fn second_half(self) -> [u64; SQE_WORDS] {
+        // SAFETY: the caller's promise; every bit pattern is eight words.
+        unsafe { self.0.add(1).cast::<[u64; SQE_WORDS]>().read_volatile() }
+    }
+
     /// A copy that stays as it is.
     pub(crate) fn copy(self) -> Sqe {
         // SAFETY: inside the entries; every bit pattern is an `Sqe`.
@@ -399,6 +452,8 @@ impl SqeSlot {
 
 #[cfg(test)]
 mod tests {
+    use io_uring::{opcode, types};
+
     use super::*;
 
     #[test]
@@ -408,7 +463,7 @@ mod tests {
         let read = |offset| memory.word(offset).unwrap().load(Ordering::Relaxed);
         assert_eq!([read(16), read(20), read(24), read(28)], [7, 15, 8, 16]);
         assert_eq!([read(0), read(4), read(8), read(12)], [0; 4]);
-        assert!(memory.view().has_array());
+        assert!(!memory.view().is_plain());
         assert!(memory.word(1 << 20).is_err());
     }
 
@@ -421,12 +476,41 @@ mod tests {
             let start = u32::MAX - 1;
             for i in 0..4 {
                 let at = start.wrapping_add(i);
-                view.sqes().write(at, &Sqe { user_data: u64::from(i), ..Sqe::default() }.into());
+                view.sqes::<squeue::Entry>().write(at, &Sqe { user_data: u64::from(i), ..Sqe::default() }.into());
                 let slot = view.slot(at).unwrap();
                 assert_eq!(slot.copy().user_data, u64::from(i));
                 assert_eq!(slot.word::<4>(), u64::from(i));
                 view.write_cqe(at, u64::from(i), -1, 2);
-                assert_eq!(view.cqes().read(at), Cqe { user_data: u64::from(i), res: -1, flags: 2 });
+                let cqe = view.cqes::<cqueue::Entry>().read(at);
+                assert_eq!((cqe.user_data(), cqe.result(), cqe.flags()), (u64::from(i), -1, 2));
+            }
+        }
+    }
+
+    #[test]
+    fn large_entries_keep_both_halves_across_the_wrap_of_the_indices() {
+        for flags in [0, IORING_SETUP_NO_SQARRAY] {
+            let params = Params::layout(4, 0, flags | IORING_SETUP_SQE128 | IORING_SETUP_CQE32).unwrap();
+            let memory = RingMemory::new(&params).unwrap();
+            let view = memory.view();
+            assert!(!view.is_plain());
+            let start = u32::MAX - 1;
+            for i in 0..4 {
+                let command = std::array::from_fn(|byte| byte as u8 + i as u8);
+                let entry = opcode::UringCmd80::new(types::Fixed(0), 1).cmd(command).build().user_data(i.into());
+                view.sqes::<squeue::Entry128>().write(start.wrapping_add(i), &entry);
+                view.write_cqe32(start.wrapping_add(i), Cqe { user_data: i.into(), res: -1, flags: 2 }, [5, i.into()]);
+            }
+            for i in 0..4 {
+                let at = start.wrapping_add(i);
+                let slot = view.slot(at).unwrap();
+                assert_eq!(slot.copy().user_data, u64::from(i));
+                // SAFETY: the ring was made with SQE128.
+                let half = unsafe { slot.second_half() };
+                assert_eq!(half.map(u64::to_ne_bytes).as_flattened()[..3], [16 + i as u8, 17 + i as u8, 18 + i as u8]);
+                let cqe = view.cqes::<cqueue::Entry32>().read(at);
+                assert_eq!((cqe.user_data(), cqe.result(), cqe.flags()), (u64::from(i), -1, 2));
+                assert_eq!(cqe.big_cqe(), &[5, u64::from(i)]);
             }
         }
     }

@@ -16,27 +16,32 @@ pub(crate) struct Completions {
     rings: RingView,
     /// One past the last completion written; published by `commit`.
     tail: u32,
-    backlog: VecDeque<Cqe>,
+    backlog: VecDeque<BigCqe>,
+    /// Completions are not written into the ring as they come: there is a backlog, or they are of 32 bytes.
+    indirect: bool,
     flags: u32,
 }
 
+/// A completion and the 16 bytes that follow it where entries are of 32 (`CQE32`).
+type BigCqe = (Cqe, [u64; 2]);
+
 impl Completions {
     pub(crate) fn new(rings: RingView) -> Self {
-        Self { rings, tail: rings.cq_tail(), backlog: VecDeque::new(), flags: 0 }
+        Self { rings, tail: rings.cq_tail(), backlog: VecDeque::new(), indirect: rings.has_cqe32(), flags: 0 }
     }
 
     /// Free entries that stand side by side, none while there is a backlog. What is written into them is
     /// published by [`commit`](Self::commit).
     #[inline]
     pub(crate) fn run(&self) -> CqeRun {
-        let free = if self.backlog.is_empty() { self.free() } else { 0 };
+        let free = if self.indirect { 0 } else { self.free() };
         self.rings.cqe_run(self.tail, free)
     }
 
     /// A [`run`](Self::run) of one entry.
     #[inline]
     pub(crate) fn slot(&self) -> Option<CqeRun> {
-        (self.backlog.is_empty() && self.free() != 0).then(|| self.rings.cqe_run(self.tail, 1))
+        (!self.indirect && self.free() != 0).then(|| self.rings.cqe_run(self.tail, 1))
     }
 
     /// A head beyond the tail is a program's mistake: it gains no more than the ring has.
@@ -54,12 +59,32 @@ impl Completions {
 
     /// Posts one completion, or keeps it for later.
     pub(crate) fn post(&mut self, user_data: u64, res: i32, flags: u32) {
-        if self.backlog.is_empty() && self.free() != 0 {
+        if !self.indirect && self.free() != 0 {
             self.rings.write_cqe(self.tail, user_data, res, flags);
             self.commit(1);
         } else {
-            self.backlog.push_back(Cqe { user_data, res, flags });
+            self.post_big(Cqe { user_data, res, flags }, [0; 2]);
         }
+    }
+
+    /// Posts one completion with the 16 bytes that follow it where entries are of 32.
+    #[cold]
+    pub(crate) fn post_big(&mut self, cqe: Cqe, extra: [u64; 2]) {
+        if self.backlog.is_empty() && self.free() != 0 {
+            self.write((cqe, extra));
+        } else {
+            self.indirect = true;
+            self.backlog.push_back((cqe, extra));
+        }
+    }
+
+    fn write(&mut self, (cqe, extra): BigCqe) {
+        if self.rings.has_cqe32() {
+            self.rings.write_cqe32(self.tail, cqe, extra);
+        } else {
+            self.rings.write_cqe(self.tail, cqe.user_data, cqe.res, cqe.flags);
+        }
+        self.commit(1);
     }
 
     /// Moves as much of the backlog into the ring as fits.
@@ -74,9 +99,9 @@ impl Completions {
     fn flush_backlog(&mut self) {
         for _ in 0..self.free() {
             let Some(cqe) = self.backlog.pop_front() else { break };
-            self.rings.write_cqe(self.tail, cqe.user_data, cqe.res, cqe.flags);
-            self.commit(1);
+            self.write(cqe);
         }
+        self.indirect = self.rings.has_cqe32() || !self.backlog.is_empty();
     }
 
     /// Sets the SQ flags that programs look at: overflow, and that entering would make progress.
@@ -121,6 +146,8 @@ impl Completions {
 
 #[cfg(test)]
 mod tests {
+    use io_uring::cqueue;
+
     use super::*;
     use crate::abi::params::Params;
     use crate::abi::rings::RingMemory;
@@ -144,7 +171,7 @@ mod tests {
         let mut seen = Vec::new();
         while cq.ready() > 0 {
             let head = view.cq_head();
-            seen.push(view.cqes().read(head).user_data);
+            seen.push(view.cqes::<cqueue::Entry>().read(head).user_data());
             view.set_cq_head(head.wrapping_add(1));
             cq.flush();
             cq.set_flags(true);
@@ -152,6 +179,27 @@ mod tests {
         assert_eq!(seen, [0, 1, 2, 3, 4]);
         assert_eq!(view.sq_flags(), IORING_SQ_TASKRUN);
         assert_eq!(view.cq_overflow(), 0);
+    }
+
+    #[test]
+    fn entries_of_32_bytes_keep_their_order_and_never_take_the_way_of_16() {
+        let flags = crate::abi::op::IORING_SETUP_CQE32;
+        let memory = RingMemory::new(&Params::layout(1, 0, flags).unwrap()).unwrap();
+        let (view, mut cq) = (memory.view(), Completions::new(memory.view()));
+        assert!(cq.run().len() == 0 && cq.slot().is_none());
+        for i in 0..3 {
+            cq.post(2 * i, 0, 0);
+            cq.post_big(Cqe { user_data: 2 * i + 1, res: 7, flags: 0 }, [i, !i]);
+        }
+        assert_eq!((cq.ready(), cq.backlog()), (2, 4));
+        for i in 0..6 {
+            let cqe = view.cqes::<cqueue::Entry32>().read(view.cq_head());
+            let extra = if i % 2 == 1 { [i / 2, !(i / 2)] } else { [0; 2] };
+            assert_eq!((cqe.user_data(), *cqe.big_cqe()), (i, extra));
+            view.set_cq_head(view.cq_head() + 1);
+            cq.flush();
+        }
+        assert!(!cq.has_any() && cq.run().len() == 0);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Engine {
             queues: Vec::new(),
             hot: 0,
             hot_file: u32::MAX,
-            straight: !rings.has_array(),
+            straight: rings.is_plain(),
             files: Files::default(),
             buffers: Buffers::default(),
             user,

@@ -78,13 +78,15 @@ impl Engine {
     /// Answers where it stopped, and how many of the entries were dropped.
     fn submit_general(&mut self, mut head: u32, end: u32) -> (u32, u32) {
         while head != end {
-            if self.straight {
+            let slot = if self.straight {
                 head = self.submit_nops(head, end);
                 if head == end {
                     break;
                 }
-            }
-            let slot = self.rings.slot(head);
+                Some(self.rings.plain_slot(head))
+            } else {
+                self.rings.slot(head)
+            };
             head = head.wrapping_add(1);
             let Some(slot) = slot else {
                 // As the kernel: dropped, counted as that and not as submitted, and the batch ends.

@@ -4,6 +4,7 @@
 
 use std::os::fd::AsFd;
 
+use io_uring::{cqueue, squeue};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
@@ -17,7 +18,8 @@ fn ring(opcodes: &[u8]) -> (RingMemory, Engine) {
     let memory = RingMemory::new(&Params::layout(4, 0, 0).unwrap()).unwrap();
     let view = memory.view();
     for (i, opcode) in opcodes.iter().enumerate() {
-        view.sqes().write(i as u32, &Sqe { opcode: *opcode, user_data: i as u64, ..Sqe::default() }.into());
+        view.sqes::<squeue::Entry>()
+            .write(i as u32, &Sqe { opcode: *opcode, user_data: i as u64, ..Sqe::default() }.into());
     }
     view.set_sq_tail(opcodes.len() as u32);
     let options = QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0 };
@@ -34,7 +36,7 @@ const UNKNOWN: u8 = 255;
 fn a_batch_ends_with_the_first_entry_that_is_refused_and_counts_it() {
     let (memory, mut engine) = ring(&[NOP, UNKNOWN, NOP]);
     assert_eq!(engine.submit().unwrap(), 2);
-    assert_eq!((engine.cq.ready(), memory.view().cqes().read(1).res), (2, -libc::EINVAL));
+    assert_eq!((engine.cq.ready(), memory.view().cqes::<cqueue::Entry>().read(1).result()), (2, -libc::EINVAL));
     assert_eq!(engine.submit().unwrap(), 1);
     assert_eq!(engine.submit().unwrap(), 0);
 }
@@ -77,10 +79,10 @@ fn a_quiet_adaptive_ring_takes_its_interrupts_back_before_it_sleeps() {
         engine.patience.expect_long_waits();
         let mut sqe = Sqe { opcode: 22, flags: 1, fd: file.cast_signed(), len: 4096, ..Sqe::default() };
         sqe.addr = buffer.as_ptr() as u64;
-        memory.view().sqes().write(i, &sqe.into());
+        memory.view().sqes::<squeue::Entry>().write(i, &sqe.into());
         memory.view().set_sq_tail(i + 1);
         engine.submit_and_wait(1).unwrap();
-        assert_eq!(memory.view().cqes().read(i).res, 4096);
+        assert_eq!(memory.view().cqes::<cqueue::Entry>().read(i).result(), 4096);
         memory.view().set_cq_head(i + 1);
     }
     assert!(engine.interrupts > 0, "a wait that began quiet was ended by an interrupt");
