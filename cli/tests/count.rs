@@ -5,7 +5,7 @@ mod support;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use support::svg::svg_texts;
@@ -230,6 +230,68 @@ fn what_counting_needs_is_named_where_it_is_missing() {
     }
     let plugins = fs::read_dir(folder.path().join("dmaring/plugin")).unwrap().count();
     assert_eq!(plugins, 0, "nothing is left of a library that could not be made");
+}
+
+/// `path`: PATH, in which a QEMU stands first that is not used otherwise.
+fn one_line(subcommand: &[&str], path: &str, cache: &Path) -> String {
+    let mut command = dmaring();
+    command.args(subcommand).args(["--count", "--timeout", LIMIT]);
+    if subcommand[1] == "run" {
+        command.args(["--", "true"]);
+    }
+    command.env("PATH", path).env("XDG_CACHE_HOME", cache).env_remove("DMARING_QEMU").env_remove("CC");
+    let output = command.output().unwrap();
+    assert_status(&output, 1);
+    assert_eq!(text(&output.stdout), "");
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("dmaring: instructions cannot be counted: "), "{stderr}");
+    stderr
+}
+
+#[test]
+fn a_machine_that_cannot_count_is_told_so_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let qemu = bin.join("qemu-system-x86_64");
+    let be = |script: &str| {
+        let version = "--version) echo 'QEMU emulator version 7.2.0';;";
+        fs::write(&qemu, format!("#!/bin/sh\ncase $1 in {version} {script} esac\n")).unwrap();
+        fs::set_permissions(&qemu, Permissions::from_mode(0o755)).unwrap();
+    };
+    let only = bin.to_str().unwrap().to_owned();
+    let first = format!("{only}:{}", std::env::var("PATH").unwrap());
+    for subcommand in [["vm", "run"], ["vm", "compare"]] {
+        be("*) echo 'qemu: -plugin: invalid option' >&2; exit 1;;");
+        // Its help does not work either, which is no QEMU.
+        let mut command = dmaring();
+        command.args(subcommand).args(["--count", "--timeout", LIMIT]);
+        let output = command.args(if subcommand[1] == "run" { &["--", "true"][..] } else { &[] });
+        let output = output.env("PATH", &first).env_remove("DMARING_QEMU").output().unwrap();
+        assert_status(&output, 1);
+        assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+
+        be("--help) echo '-cpu model';; *) echo 'qemu: -plugin: invalid option' >&2; exit 1;;");
+        let stderr = one_line(&subcommand, &first, folder.path());
+        assert!(stderr.contains("without TCG plugins") && stderr.contains("--enable-plugins"), "{stderr}");
+
+        be("--help) echo '-plugin [file=]<file>';; *) exit 1;;");
+        let stderr = one_line(&subcommand, &only, folder.path());
+        assert!(stderr.contains("neither cc, gcc nor clang is in PATH"), "{stderr}");
+        assert!(stderr.contains("apt-get install gcc"), "{stderr}");
+    }
+    // One that has plugins and does not take this one, with the kernel of all tests.
+    assert_status(&dmaring().args(["vm", "fetch"]).output().unwrap(), 0);
+    be("--help) echo '-plugin [file=]<file>';; *) echo 'qemu: Could not load plugin x: no' >&2; exit 1;;");
+    let stderr = one_line(&["vm", "run"], &first, &cache());
+    assert!(stderr.contains("did not take the plugin") && stderr.contains("Could not load plugin x"), "{stderr}");
+}
+
+/// The user's own.
+fn cache() -> PathBuf {
+    let named = std::env::var_os("XDG_CACHE_HOME").filter(|named| !named.is_empty()).map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"))
 }
 
 #[test]

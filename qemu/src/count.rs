@@ -157,6 +157,18 @@ fn plugin(qemu: &Path) -> Result<PathBuf, VmError> {
     Ok(target)
 }
 
+/// What a QEMU that ended because of the plugin is told as: it names plugins in its help, and yet it could
+/// not load this one (`qemu_plugin_load_list` in plugins/loader.c says so in one line).
+pub(crate) fn refused(qemu: &Path, error: VmError) -> VmError {
+    match error {
+        VmError::Died { reason, .. } if reason.to_ascii_lowercase().contains("plugin") => VmError::Count {
+            reason: format!("{} did not take the plugin ({reason})", qemu.display()),
+            remedy: "take Debian's QEMU, or one built with --enable-plugins, and name it in DMARING_QEMU",
+        },
+        other => other,
+    }
+}
+
 /// The version of the plugin interface to keep to.
 fn interface(qemu: &Path) -> Result<u32, VmError> {
     let ask = |option: &str| {

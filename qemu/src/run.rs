@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::args::{Machine, Wiring};
-use crate::count::{Counter, Section};
+use crate::count::{self, Counter, Section};
 use crate::device::Storage;
 use crate::error::{Doing, VmError};
 use crate::initramfs::{self, Initramfs};
@@ -115,7 +115,11 @@ pub(crate) fn run(vm: &Vm, command: Vec<String>, sinks: &mut Sinks<'_>) -> Resul
     let child = spawn::spawn(&qemu, &args, &fds).doing(|| format!("starting {}", qemu.display()))?;
     // Ours must be closed, or the end of QEMU would not show as the end of the streams.
     drop(fds);
-    let mut exit = Session::new(vm, child, port, console, log_file).run(sinks)?;
+    let ended = Session::new(vm, child, port, console, log_file).run(sinks);
+    let mut exit = match counter {
+        Some(_) => ended.map_err(|error| count::refused(&qemu, error))?,
+        None => ended?,
+    };
     if let Some(counter) = counter {
         exit.sections = counter.sections()?;
     }
