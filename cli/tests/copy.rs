@@ -127,7 +127,7 @@ fn a_file_is_cut_unless_it_shall_not_be() {
         folder.good(line);
         assert_eq!(fs::metadata(folder.path("b")).unwrap().len(), expected, "{line}");
     }
-    for len in [10_000, 8192] {
+    for len in [10_000, 8192, 8704] {
         folder.with("b", &vec![2; len]);
         folder.good("a b --seek 5000 --notrunc --verify");
         let found = fs::read(folder.path("b")).unwrap();
@@ -384,6 +384,14 @@ fn a_source_that_shrinks_is_an_error_with_the_count() {
     assert!(stderr.contains("a ended after 2097252 of 8388608 bytes"), "{stderr}");
     assert!(stderr.contains("--skip 2097152"), "{stderr}");
     assert_eq!(output.stdout.len() + 1, 2 << 20);
+    // A hole is not read, and yet it must not be told as more than the file has.
+    File::create(&path).unwrap().set_len(8 << 20).unwrap();
+    let mut child = folder.command("a - --bs 64k --iodepth 2").spawn().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_status(&output, 1);
+    assert!(text(&output.stderr).contains("cut while it was read"), "{}", text(&output.stderr));
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {

@@ -121,6 +121,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_partition_is_a_part_of_its_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join("sda1");
+        fs::create_dir(&part).unwrap();
+        for (name, text) in
+            [("dev", "8:0\n"), ("sda1/dev", "8:1\n"), ("sda1/start", "2048\n"), ("sda1/partition", "1\n")]
+        {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let place = |minor| Place { medium: Medium::Disk(nix::sys::stat::makedev(8, minor)), base: 0 };
+        let (disk, found) = whole(part, place(1));
+        assert_eq!((disk.as_path(), &found), (folder.path(), &Place { base: 1 << 20, ..place(0) }));
+        assert_eq!(whole(disk, place(0)).1, place(0));
+        assert!(overlap((&place(0), 1 << 20), (&found, 0), 1) && !overlap((&place(0), 0), (&found, 0), 1 << 20));
+    }
+
+    #[test]
     fn links_are_followed_and_ranges_compared() {
         let folder = tempfile::tempdir().unwrap();
         let [file, hard, soft, other] = ["file", "hard", "soft", "other"].map(|name| folder.path().join(name));

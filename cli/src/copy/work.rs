@@ -34,10 +34,12 @@ impl Prepared<'_> {
             made.keep();
         }
         let mut outcome = self.move_all(stop);
-        let flushed = self.settle(base, outcome.sure);
-        if outcome.halt.is_none() {
-            outcome.halt = self.what_is_missing(outcome.sure).map(Halt::Failed);
+        if outcome.halt.is_none()
+            && let Some((error, sure)) = self.what_is_missing(outcome.sure)
+        {
+            (outcome.halt, outcome.sure) = (Some(Halt::Failed(error)), sure);
         }
+        let flushed = self.settle(base, outcome.sure);
         let moved = outcome.sure;
         let halted = match (outcome.halt.take(), flushed) {
             (Some(halt), flushed) => Some((halt, flushed.err())),
@@ -145,16 +147,17 @@ impl Prepared<'_> {
         }
     }
 
-    /// Whether the source had all that was wanted.
-    fn what_is_missing(&self, moved: u64) -> Option<anyhow::Error> {
+    /// Whether the source had less than was wanted, and how much of what was moved it had.
+    fn what_is_missing(&self, moved: u64) -> Option<(anyhow::Error, u64)> {
         let (name, total) = (&self.command.from, self.plan.total?);
         if moved < total {
-            return Some(anyhow!("{name} ended after {moved} bytes; --size asked for {total}"));
+            return Some((anyhow!("{name} ended after {moved} bytes; --size asked for {total}"), moved));
         }
         // Its end may have been taken for a hole.
         let now = self.from_file.as_ref().and_then(|file: &File| file.metadata().ok())?.len();
         let end = self.plan.skip + total;
-        (now < end).then(|| anyhow!("{name} ends at {now}, not at {end}: it was cut while it was read"))
+        let error = || anyhow!("{name} ends at {now}, not at {end}: it was cut while it was read");
+        (now < end).then(|| (error(), now.saturating_sub(self.plan.skip)))
     }
 
     fn tell_success(&self, moved: u64, holes: u64, time: Duration) {
