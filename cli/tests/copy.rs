@@ -184,7 +184,7 @@ fn models_take_what_fits_and_verify_it() {
     let folder = Folder::new();
     let data = noise(LEN);
     folder.with("a", &data);
-    for completion in ["poll", "interrupt"] {
+    for completion in ["poll", "interrupt", "adaptive"] {
         let more = format!("--verify --completion {completion}");
         folder.good(&format!("a model:4m {more}"));
         folder.good(&format!("a model:4m --seek 777 --skip 5 --bs 10000 {more}"));

@@ -38,7 +38,7 @@ fn files_and_pipes_go_through_controllers_unchanged() {
         one=pci:0000:00:04.0 two=pci:0000:00:05.0
         dmaring bind 0000:00:04.0 && dmaring bind 0000:00:05.0 || exit 1
         cd /tmp
-        for how in poll interrupt; do
+        for how in poll interrupt adaptive; do
             more=\"--verify --completion $how\"
             dmaring copy /data/a $one $more --iodepth 4; echo $how in $?
             dmaring copy $one b --size 5000001 $more && cmp b /data/a; echo $how out $?
@@ -58,7 +58,7 @@ fn files_and_pipes_go_through_controllers_unchanged() {
         ";
     let (_folder, output) = guest(script);
     assert_status(&output, 0);
-    for how in ["poll", "interrupt"] {
+    for how in ["poll", "interrupt", "adaptive"] {
         let steps =
             ["in 0", "out 0", "across 0", "second 0", "pipe 0", "back 0", "within 0", "moved 0", "closed 141 0"];
         let lines: Vec<String> = steps.iter().map(|step| format!("{how} {step}\n")).collect();
@@ -78,7 +78,7 @@ fn a_controller_and_a_disk_of_the_kernel_share_a_copy() {
         dmaring bind 0000:00:04.0 || exit 1
         cd /tmp
         dmaring copy /data/a $one; echo in $?
-        for how in poll interrupt; do
+        for how in poll interrupt adaptive; do
             dmaring copy $one $disk --verify --completion $how; echo $how out $?
             dmaring copy $disk b --size 5000001 && cmp b /data/a; echo $how same $?
             dmaring copy $disk $one --seek 6m --size 5000001 --skip 512 --verify --completion $how; echo $how in $?
@@ -91,8 +91,17 @@ fn a_controller_and_a_disk_of_the_kernel_share_a_copy() {
         ";
     let (_folder, output) = guest(script);
     assert_status(&output, 0);
-    let lines =
-        ["in 0", "poll out 0", "poll same 0", "poll in 0", "interrupt out 0", "interrupt same 0", "interrupt in 0"];
+    let lines = [
+        "in 0",
+        "poll out 0",
+        "poll same 0",
+        "poll in 0",
+        "interrupt out 0",
+        "interrupt same 0",
+        "interrupt in 0",
+        "adaptive out 0",
+        "adaptive in 0",
+    ];
     assert_lines(&output, &lines);
     assert_lines(&output, &["two ways 1", "other way 1", "kept 0"]);
     assert_eq!(text(&output.stderr).matches("the same bytes").count(), 2, "{}", text(&output.stderr));

@@ -39,7 +39,7 @@ pub struct BenchCommand {
     #[command(flatten)]
     region: RegionArgs,
     /// How completions are learnt of [default: poll on pci:, interrupt on a path]
-    #[arg(long, value_name = "poll|interrupt", hide_possible_values = true)]
+    #[arg(long, value_name = "poll|interrupt|adaptive", hide_possible_values = true)]
     completion: Option<Completion>,
     /// Take the kernel's disk if a pci: device cannot be had
     #[arg(long)]

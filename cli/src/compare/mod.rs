@@ -48,7 +48,7 @@ pub struct CompareCommand {
     #[command(flatten)]
     region: RegionArgs,
     /// Only this way of completion; may be repeated [default: all that work]
-    #[arg(long, value_name = "poll|interrupt", hide_possible_values = true)]
+    #[arg(long, value_name = "poll|interrupt|adaptive", hide_possible_values = true)]
     completion: Vec<Completion>,
     /// Write a pattern before and check the data; this writes even if the job only reads
     #[arg(long)]

@@ -71,7 +71,7 @@ pub struct CopyCommand {
     #[arg(long)]
     force: bool,
     /// How completions of pci: and model: are learnt of
-    #[arg(long, value_name = "poll|interrupt", default_value = "poll", hide_possible_values = true)]
+    #[arg(long, value_name = "poll|interrupt|adaptive", default_value = "poll", hide_possible_values = true)]
     completion: Completion,
     /// Tell the progress even where standard error is no terminal
     #[arg(long)]
