@@ -175,6 +175,15 @@ fn comparing_checks_the_data_and_says_what_was_left_out() {
 }
 
 #[test]
+fn every_way_of_completion_that_is_named_has_one_row() {
+    let words = "compare model:1m --ios 100 --json - --completion adaptive --completion poll --completion adaptive";
+    let report = json(&dmaring().args(words.split_whitespace()).output().unwrap());
+    let rows: Vec<&str> =
+        report["runs"].as_array().unwrap().iter().map(|run| run["completion"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["adaptive", "poll"]);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let disk = disk();
     for words in [vec!["list"], vec!["info", &disk.path], vec!["bench", &disk.path, "--ios", "10"], vec!["--help"]] {

@@ -11,7 +11,7 @@
 
 mod round;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ pub struct CompareCommand {
     job: JobArgs,
     #[command(flatten)]
     region: RegionArgs,
-    /// Only this way of completion; may be repeated [default: all that work]
+    /// Only this way of completion; may be repeated [default: poll and interrupt, where they work]
     #[arg(long, value_name = "poll|interrupt|adaptive", hide_possible_values = true)]
     completion: Vec<Completion>,
     /// Write a pattern before and check the data; this writes even if the job only reads
@@ -107,7 +107,8 @@ impl CompareCommand {
     /// Whatever kept a device from being measured.
     pub fn run(self, command_line: String) -> anyhow::Result<ExitCode> {
         let mut completions = self.completion;
-        completions.dedup();
+        let mut seen = HashSet::new();
+        completions.retain(|completion| seen.insert(*completion));
         let request = Request {
             job: self.job.resolve(DEFAULT_TIME)?,
             region: self.region,

@@ -67,7 +67,10 @@ impl<'a> Round<'a> {
                 // Before any ring of the job, and for as long as they are used.
                 claims.push(guard::before_writing(&target, &extent, self.request.force)?);
             }
-            for completion in [Completion::Poll, Completion::Interrupt] {
+            let wanted = &self.request.completions;
+            let usual = [Completion::Poll, Completion::Interrupt];
+            for completion in if wanted.is_empty() { &usual[..] } else { wanted } {
+                let completion = *completion;
                 match self.open(&target, completion, &plan)? {
                     Opened::Session(session) => entries.push(Entry {
                         device: device.clone(),
@@ -78,7 +81,6 @@ impl<'a> Round<'a> {
                         verified: Verified::default(),
                     }),
                     Opened::LeftOut(why) => outcomes.push(Outcome::left_out(why)),
-                    Opened::NotWanted => {}
                 }
             }
         }
@@ -90,9 +92,6 @@ impl<'a> Round<'a> {
 
     fn open(&self, target: &Target, completion: Completion, plan: &Plan) -> anyhow::Result<Opened> {
         let wanted = &self.request.completions;
-        if !wanted.is_empty() && !wanted.contains(&completion) {
-            return Ok(Opened::NotWanted);
-        }
         match Session::open(target, completion, plan, false) {
             Ok(session) => Ok(Opened::Session(Box::new(session))),
             // Few kernels are set up for it.
@@ -168,7 +167,6 @@ impl<'a> Round<'a> {
 enum Opened {
     Session(Box<Session>),
     LeftOut(String),
-    NotWanted,
 }
 
 impl Outcome {

@@ -1,5 +1,7 @@
 //! Running the command in tests.
 
+#[allow(dead_code, reason = "not every test copies")]
+pub mod copying;
 #[allow(dead_code, reason = "not every test draws")]
 pub mod svg;
 
