@@ -26,8 +26,11 @@ const LETTER: i32 = 8;
 /// Longest label; longer ones lose their begin.
 const LABEL_CHARS: usize = 60;
 /// Right edge of the longest bar; its figure stands behind it.
-const BARS_END: i32 = 800;
+const BARS_END: i32 = 780;
 const ROW: i32 = 24;
+/// Heights of letters with all that goes with them, which is a quarter more than the `font-size` in SVG.
+const TITLE_SIZE: i32 = 24;
+const TEXT_SIZE: i32 = 16;
 const LINE: i32 = 18;
 /// Characters of a line of the head, about.
 const LINE_CHARS: usize = 120;
@@ -159,14 +162,14 @@ fn draw(report: &Report, runs: &[Run]) -> anyhow::Result<String> {
     {
         let area = SVGBackend::with_string(&mut text, (WIDTH as u32, height as u32)).into_drawing_area();
         area.fill(&WHITE)?;
-        write(&area, bars.title, (MARGIN, MARGIN), 20, HPos::Left)?;
+        write(&area, bars.title, (MARGIN, MARGIN), TITLE_SIZE, HPos::Left)?;
         for (line, number) in head.iter().zip(0..) {
-            write(&area, line, (MARGIN, MARGIN + 26 + number * LINE), 13, HPos::Left)?;
+            write(&area, line, (MARGIN, MARGIN + 26 + number * LINE), TEXT_SIZE, HPos::Left)?;
         }
         for ((name, color), number) in bars.legend.iter().zip(0..) {
             let (x, y) = (left + number * 100, MARGIN + 26 + lines * LINE + 4);
             area.draw(&Rectangle::new([(x, y - 5), (x + 10, y + 5)], color.filled()))?;
-            write(&area, name, (x + 15, y), 13, HPos::Left)?;
+            write(&area, name, (x + 15, y), TEXT_SIZE, HPos::Left)?;
         }
         let most = bars.rows.iter().map(Bar::length).fold(0.0, f64::max);
         let (step, bottom) = (step(most), top + rows * ROW);
@@ -174,7 +177,7 @@ fn draw(report: &Report, runs: &[Run]) -> anyhow::Result<String> {
         let x = |value: f64| left + (value * scale) as i32;
         for tick in (0..).map(|number| f64::from(number) * step).take_while(|tick| *tick <= most.max(step)) {
             area.draw(&PathElement::new([(x(tick), top - 6), (x(tick), bottom)], GREY))?;
-            write(&area, &format!("{tick}"), (x(tick), bottom + 10), 12, HPos::Center)?;
+            write(&area, &format!("{tick}"), (x(tick), bottom + 10), TEXT_SIZE, HPos::Center)?;
         }
         for (bar, number) in bars.rows.iter().zip(0..) {
             bar.draw(&area, (left, top + number * ROW), &x)?;
@@ -191,14 +194,14 @@ impl Bar {
 
     fn draw(&self, area: &Area<'_>, (left, top): (i32, i32), x: &impl Fn(f64) -> i32) -> anyhow::Result<()> {
         let middle = top + ROW / 2 - 3;
-        write(area, &self.label, (left - 10, middle), 13, HPos::Right)?;
+        write(area, &self.label, (left - 10, middle), TEXT_SIZE, HPos::Right)?;
         let mut begin = 0.0;
         for (part, color) in &self.parts {
             let corners = [(x(begin), top), (x(begin + part), top + ROW - 6)];
             area.draw(&Rectangle::new(corners, color.filled()))?;
             begin += part;
         }
-        write(area, &self.figure, (x(begin) + 6, middle), 13, HPos::Left)
+        write(area, &self.figure, (x(begin) + 6, middle), TEXT_SIZE, HPos::Left)
     }
 }
 
