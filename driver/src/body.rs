@@ -207,6 +207,7 @@ impl Body {
                     stats.commands += of_queue.commands;
                     stats.sq_doorbells += of_queue.sq_doorbells;
                     stats.cq_doorbells += of_queue.cq_doorbells;
+                    stats.saved_doorbells += of_queue.saved_doorbells;
                     stats.stale_completions += of_queue.stale;
                     stats.locked_bytes += queue.locked_bytes() as u64;
                 }

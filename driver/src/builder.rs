@@ -11,6 +11,7 @@ use crate::engine::CompletionMode;
 use crate::error::Error;
 use crate::kernel::{KernelFile, KernelRing};
 use crate::nvme::QueueOptions;
+use crate::options::DeviceOptions;
 use crate::report::FallbackReason;
 use crate::ring::Ring;
 
@@ -128,10 +129,12 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         match name.parse()? {
             DeviceName::Path(path) => self.open_path(&path, name, params, None),
             DeviceName::Model { size_bytes, null, nsid } => {
-                self.open_device(&Device::open_model(size_bytes, null)?, nsid)
+                self.open_device(&Device::open_model(size_bytes, null, &DeviceOptions::default())?, nsid)
             }
             DeviceName::Pci { address, nsid } => {
-                let error = match Device::open_pci(address).and_then(|device| self.open_device(&device, nsid)) {
+                let error = match Device::open_pci(address, &DeviceOptions::default())
+                    .and_then(|device| self.open_device(&device, nsid))
+                {
                     Ok(ring) => return Ok(ring),
                     Err(error) => error,
                 };

@@ -13,6 +13,7 @@ use dmaring_dma::vfio::VfioDevice;
 use crate::error::Error;
 use crate::model::{Model, ModelConfig, ModelNamespace, Storage};
 use crate::nvme::{ControllerInfo, Namespace, Owner};
+use crate::options::DeviceOptions;
 use crate::size::parse_size;
 
 /// What a user opens.
@@ -129,9 +130,19 @@ impl Device {
     /// What is in the way (not bound, in use and by whom, no IOMMU, memory-lock limit, not NVMe) and what
     /// to do; [`Error::Unsupported`] for a path, which has no controller.
     pub fn open(name: &str) -> Result<Self, Error> {
+        Self::open_as(name, &DeviceOptions::default())
+    }
+
+    /// Opening with options.
+    #[must_use]
+    pub fn options() -> DeviceOptions {
+        DeviceOptions::default()
+    }
+
+    pub(crate) fn open_as(name: &str, options: &DeviceOptions) -> Result<Self, Error> {
         match name.parse()? {
-            DeviceName::Pci { address, .. } => Self::open_pci(address),
-            DeviceName::Model { size_bytes, null, .. } => Self::open_model(size_bytes, null),
+            DeviceName::Pci { address, .. } => Self::open_pci(address, options),
+            DeviceName::Model { size_bytes, null, .. } => Self::open_model(size_bytes, null, options),
             DeviceName::Path(_) => Err(Error::Unsupported {
                 call: "Device::open",
                 what: "a path has no controller of its own: open a ring on it",
@@ -139,13 +150,13 @@ impl Device {
         }
     }
 
-    pub(crate) fn open_pci(address: PciAddress) -> Result<Self, Error> {
+    pub(crate) fn open_pci(address: PciAddress, options: &DeviceOptions) -> Result<Self, Error> {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = open.get(&address).and_then(Weak::upgrade).filter(|owner| owner.is_ours());
         let owner = match shared {
             Some(owner) => owner,
             None => {
-                let owner = Arc::new(Owner::open(Arc::new(VfioDevice::open(address)?))?);
+                let owner = Arc::new(Owner::open(Arc::new(VfioDevice::open(address)?), options)?);
                 open.insert(address, Arc::downgrade(&owner));
                 owner
             }
@@ -154,7 +165,7 @@ impl Device {
         Self::of(owner)
     }
 
-    pub(crate) fn open_model(size_bytes: u64, null: bool) -> Result<Self, Error> {
+    pub(crate) fn open_model(size_bytes: u64, null: bool, options: &DeviceOptions) -> Result<Self, Error> {
         let name = DeviceName::Model { size_bytes, null, nsid: 1 }.to_string();
         let storage = if null { Ok(Storage::null(size_bytes)) } else { Storage::ram(size_bytes) };
         let storage = storage.map_err(|reason| match reason.raw_os_error() {
@@ -164,7 +175,7 @@ impl Device {
         let config = ModelConfig::new(vec![ModelNamespace::new(storage)]);
         let model =
             Model::threaded(&name, config).map_err(|reason| Error::Os { call: "a thread of the model", reason })?;
-        Self::on(Arc::new(model))
+        Self::on_as(Arc::new(model), options)
     }
 
     /// Takes the controller behind any transport, such as a [`Model`](crate::model::Model).
@@ -172,7 +183,11 @@ impl Device {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn on(transport: Arc<dyn Transport>) -> Result<Self, Error> {
-        Self::of(Arc::new(Owner::open(transport)?))
+        Self::on_as(transport, &DeviceOptions::default())
+    }
+
+    pub(crate) fn on_as(transport: Arc<dyn Transport>, options: &DeviceOptions) -> Result<Self, Error> {
+        Self::of(Arc::new(Owner::open(transport, options)?))
     }
 
     fn of(owner: Arc<Owner>) -> Result<Self, Error> {

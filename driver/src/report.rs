@@ -77,10 +77,13 @@ pub struct RingStats {
     pub bounced_bytes: u64,
     /// Commands given to devices, or entries given to the kernel.
     pub commands: u64,
-    /// Writes of submission doorbells.
+    /// Writes of submission doorbell registers.
     pub sq_doorbells: u64,
-    /// Writes of completion doorbells.
+    /// Writes of completion doorbell registers.
     pub cq_doorbells: u64,
+    /// Doorbells that were told in memory only, because the controller did not ask for the register (shadow
+    /// doorbells).
+    pub saved_doorbells: u64,
     /// Interrupts that ended a wait or were found raised.
     pub interrupts: u64,
     /// Looks at the completion queues that found nothing.

@@ -1,5 +1,6 @@
 //! Controllers and namespaces of several kinds, and several of them in one ring.
 
+use dmaring::{CompletionMode, Device, Ring};
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 
@@ -20,6 +21,7 @@ pub(super) const ALL: &[Case] = cases![
     lists_of_pages_are_chained,
     when_all_queue_pairs_are_taken_the_error_says_so,
     a_queue_pair_without_a_vector_is_polled_or_refused,
+    shadow_doorbells_serve_every_depth_and_mode,
 ];
 
 fn read_of(file: types::Fixed, memory: &Memory, offset: u64) -> Entry {
@@ -235,5 +237,36 @@ fn a_queue_pair_without_a_vector_is_polled_or_refused(_: &Bench) -> Outcome {
     let mut polled = zoo::rig(FEW, 4)?;
     polled.expect(1, 0, 4096)?;
     with_vector.expect(1, 0, 4096)?;
+    Ok(())
+}
+
+/// They are off here unless asked for, so nothing else in this guest runs with them.
+fn shadow_doorbells_serve_every_depth_and_mode(_: &Bench) -> Outcome {
+    zoo::bind(SECOND)?;
+    let device = Device::options().shadow_doorbells(true).open(&zoo::name(SECOND, 1))?;
+    assert!(device.info().identify.has_shadow_doorbells(), "as QEMU 7.1 and later");
+    for mode in [CompletionMode::Poll, CompletionMode::Interrupt] {
+        // Twice on the same identifiers, around the rings several times, 64 commands in rings of 8 and of 128.
+        for entries in [4, 64, 4, 64] {
+            let mut rig = Rig::new(Ring::builder(entries).completion(mode).open_device(&device, 1)?);
+            let memory = rig.alloc(64 * 4096)?;
+            for round in 0..8 {
+                memory.write(&pattern::bytes(round, 0, 64 * 4096));
+                let part = |i: usize| memory.part(i * 4096, 4096);
+                let writes: Vec<_> = (0..64).map(|i| write(&part(i), i as u64 * 4096)).collect();
+                assert_eq!(rig.all(&writes)?, vec![4096; 64]);
+                memory.write(&vec![0; 64 * 4096]);
+                for i in 0..8 {
+                    assert_eq!(rig.one(read(&part(i), i as u64 * 4096))?, 4096);
+                }
+                let reads: Vec<_> = (8..64).map(|i| read(&part(i), i as u64 * 4096)).collect();
+                assert_eq!(rig.all(&reads)?, vec![4096; 56]);
+                pattern::check(round, 0, &memory.read());
+            }
+            let stats = rig.ring.stats();
+            assert!(stats.sq_doorbells > 0, "the first one is always asked for");
+            assert!(stats.sq_doorbells + stats.cq_doorbells + stats.saved_doorbells <= 2 * stats.commands);
+        }
+    }
     Ok(())
 }

@@ -20,6 +20,7 @@ impl Controller {
             admin::DELETE_IO_CQ => self.delete_cq(command).map(|()| 0),
             admin::SET_FEATURES => self.feature(command, true),
             admin::GET_FEATURES => self.feature(command, false),
+            admin::DOORBELL_BUFFER_CONFIG if self.config.shadow_doorbells => self.share_doorbells(command).map(|()| 0),
             // Nothing is ever waiting that could be aborted: bit 0 says so.
             admin::ABORT => Ok(1),
             _ => Err(Status::INVALID_OPCODE),
@@ -82,7 +83,7 @@ impl Controller {
             return Err(Status::INVALID_QUEUE_ID);
         }
         let vector = interrupts.then_some(vector);
-        *slot = Some(Cq { base: command.prp1, entries, tail: 0, phase: true, vector });
+        *slot = Some(Cq::new(command.prp1, entries, vector));
         self.doorbells.reset(qid, true);
         Ok(())
     }
@@ -97,7 +98,7 @@ impl Controller {
         if slot.is_some() {
             return Err(Status::INVALID_QUEUE_ID);
         }
-        *slot = Some(Sq { base: command.prp1, entries, head: 0, cq });
+        *slot = Some(Sq::new(command.prp1, entries, cq));
         self.doorbells.reset(qid, false);
         Ok(())
     }
@@ -148,6 +149,8 @@ fn identify_controller(config: &ModelConfig, data: &mut [u8; IDENTIFY_BYTES]) {
     data[512] = 0x66;
     data[513] = 0x44;
     data[516..520].copy_from_slice(&(config.namespaces.len() as u32).to_le_bytes());
+    let oacs = u16::from(config.shadow_doorbells) << 8;
+    data[256..258].copy_from_slice(&oacs.to_le_bytes());
     // Compare, Dataset Management, Write Zeroes.
     data[520] = 1 | 1 << 2 | 1 << 3;
     data[525] = u8::from(config.volatile_write_cache);

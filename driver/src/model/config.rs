@@ -47,6 +47,10 @@ pub struct ModelConfig {
     pub dstrd: u8,
     /// Whether there is a volatile write cache. Default: true.
     pub volatile_write_cache: bool,
+    /// Whether Doorbell Buffer Config is offered. A queue that has run empty is then worked on only when its
+    /// doorbell register is written, as on a device that sleeps. Default: false, since the registers of a
+    /// model are memory anyway, and a second copy only costs.
+    pub shadow_doorbells: bool,
 }
 
 impl ModelConfig {
@@ -61,6 +65,7 @@ impl ModelConfig {
             vectors: 17,
             dstrd: 0,
             volatile_write_cache: true,
+            shadow_doorbells: false,
         }
     }
 

@@ -11,9 +11,13 @@ use super::fault::{Action, Fault};
 use super::io;
 use super::memory::Memory;
 use super::queue::{Answer, Cq, Sq};
+use super::shadow::Shadow;
 use crate::spec::command::Command;
 use crate::spec::regs::{ACQ, AQA, ASQ, CAP, CC, CSTS, Cc, VS};
 use crate::spec::status::Status;
+
+/// What stands in a register that was looked at, of a queue with shadow doorbells.
+const QUIET: u32 = u32::MAX;
 
 /// Doorbell registers: written by the driver with plain stores, read here.
 #[derive(Clone, Debug)]
@@ -37,13 +41,20 @@ impl Doorbells {
         NonNull::new(word.as_ptr())
     }
 
-    fn index(&self, queue: u16, completion: bool) -> usize {
+    pub(super) fn index(&self, queue: u16, completion: bool) -> usize {
         (usize::from(queue) * 2 + usize::from(completion)) << self.dstrd
     }
 
     fn get(&self, queue: u16, completion: bool) -> u32 {
         // Acquire: the entries before the doorbell are read after it.
         self.words[self.index(queue, completion)].load(Ordering::Acquire)
+    }
+
+    /// Whether the register was written since this was last asked.
+    pub(super) fn was_rung(&self, queue: u16, completion: bool) -> bool {
+        let word = &self.words[self.index(queue, completion)];
+        // Drivers write indexes, never this; a swap only when there is something, since it takes the line.
+        word.load(Ordering::Relaxed) != QUIET && word.swap(QUIET, Ordering::Acquire) != QUIET
     }
 
     pub(super) fn reset(&self, queue: u16, completion: bool) {
@@ -59,6 +70,7 @@ pub(super) struct Controller {
     pub(super) sqs: Vec<Option<Sq>>,
     pub(super) cqs: Vec<Option<Cq>>,
     pub(super) doorbells: Doorbells,
+    pub(super) shadow: Option<Shadow>,
     pub(super) vectors: Vec<Option<EventFd>>,
     pub(super) faults: Vec<Fault>,
     pub(super) gone: bool,
@@ -82,6 +94,7 @@ impl Controller {
             sqs: (0..queues).map(|_| None).collect(),
             cqs: (0..queues).map(|_| None).collect(),
             doorbells: Doorbells::new(queues, config.dstrd),
+            shadow: None,
             vectors: (0..config.vectors).map(|_| None).collect(),
             faults: Vec::new(),
             gone: false,
@@ -163,8 +176,8 @@ impl Controller {
             self.fatal = true;
             return;
         }
-        self.sqs[0] = Some(Sq { base: self.asq, entries: sq_entries, head: 0, cq: 0 });
-        self.cqs[0] = Some(Cq { base: self.acq, entries: cq_entries, tail: 0, phase: true, vector: Some(0) });
+        self.sqs[0] = Some(Sq::new(self.asq, sq_entries, 0));
+        self.cqs[0] = Some(Cq::new(self.acq, cq_entries, Some(0)));
         self.ready = true;
     }
 
@@ -176,6 +189,7 @@ impl Controller {
             self.doorbells.reset(queue, false);
             self.doorbells.reset(queue, true);
         }
+        self.shadow = None;
         self.cc = Cc::default();
         self.ready = false;
         self.fatal = false;
@@ -199,11 +213,18 @@ impl Controller {
 
     /// One command of one queue; false when there is none, or no room for its answer.
     fn step_queue(&mut self, qid: u16) -> bool {
-        let tail = self.doorbells.get(qid, false);
         let Some(sq) = self.sqs[usize::from(qid)].as_mut() else { return false };
         let (entries, cqid) = (sq.entries, sq.cq);
-        let head_doorbell = self.doorbells.get(cqid, true);
-        let Some(cq) = self.cqs[usize::from(cqid)].as_ref() else { return false };
+        let Some(cq) = self.cqs[usize::from(cqid)].as_mut() else { return false };
+        let told = match &self.shadow {
+            Some(shadow) if qid != 0 => shadow.look(&self.doorbells, &self.memory, (qid, sq), (cqid, cq)),
+            _ => Ok((self.doorbells.get(qid, false), self.doorbells.get(cqid, true))),
+        };
+        let Ok((tail, head_doorbell)) = told else {
+            // Shadow doorbells that cannot be reached are as fatal as a queue that cannot.
+            self.fatal = true;
+            return false;
+        };
         // A doorbell at or beyond the queue's size is an error of the driver; its queue stands still.
         if tail >= entries || head_doorbell >= cq.entries || !cq.has_room(head_doorbell) {
             return false;

@@ -74,11 +74,18 @@ impl Memory {
         Ok(())
     }
 
-    /// The word of a completion that carries the phase tag: written last, so that a driver which sees it
-    /// sees the rest.
+    /// A word that the driver watches, such as that of a completion with the phase tag: written last, so that a
+    /// driver which sees it sees the rest.
     pub(super) fn publish(&self, iova: u64, word: u32) -> Result<(), DmaFault> {
         let slice = self.slice(iova, 4, true)?;
         slice.store(word.to_le(), 0, std::sync::atomic::Ordering::Release).map_err(|_| DmaFault)
+    }
+
+    /// A word that the driver changes meanwhile.
+    pub(super) fn load(&self, iova: u64) -> Result<u32, DmaFault> {
+        let slice = self.slice(iova, 4, false)?;
+        // Acquire: the entries that the driver wrote before it are read after it.
+        slice.load(0, std::sync::atomic::Ordering::Acquire).map(u32::from_le).map_err(|_| DmaFault)
     }
 
     /// As much of a range as one window holds.

@@ -14,6 +14,7 @@
 //!   memory.rs      what the driver has mapped; the only place that touches it
 //!   controller.rs  CC and CSTS, queues, doorbells, one step
 //!   admin.rs       admin commands          io.rs      I/O commands
+//!   shadow.rs      doorbells in the driver's memory
 //!   prp.rs         walking data pointers   storage.rs what is behind a namespace
 //!   fault.rs       what goes wrong, on purpose
 //! ```
@@ -26,6 +27,7 @@ mod io;
 mod memory;
 mod prp;
 mod queue;
+mod shadow;
 mod storage;
 mod transport;
 

@@ -12,6 +12,8 @@ pub(super) struct Sq {
     pub(super) entries: u32,
     pub(super) head: u32,
     pub(super) cq: u16,
+    /// With shadow doorbells: the register was written since the queue was last seen empty.
+    pub(super) awake: bool,
 }
 
 /// A completion queue.
@@ -22,6 +24,11 @@ pub(super) struct Cq {
     pub(super) tail: u32,
     pub(super) phase: bool,
     pub(super) vector: Option<u16>,
+    /// With shadow doorbells: the driver's head as far as it is known.
+    pub(super) head: u32,
+    /// With shadow doorbells: the queue was not full when it was last looked at, or the register was written
+    /// since.
+    pub(super) awake: bool,
 }
 
 /// A completion to be posted.
@@ -35,6 +42,10 @@ pub(super) struct Answer {
 }
 
 impl Sq {
+    pub(super) fn new(base: u64, entries: u32, cq: u16) -> Self {
+        Self { base, entries, head: 0, cq, awake: true }
+    }
+
     /// Copies the next entry, if the doorbell is beyond it.
     pub(super) fn fetch(&mut self, tail: u32, memory: &Memory) -> Option<Result<Command, DmaFault>> {
         if tail == self.head {
@@ -48,6 +59,10 @@ impl Sq {
 }
 
 impl Cq {
+    pub(super) fn new(base: u64, entries: u32, vector: Option<u16>) -> Self {
+        Self { base, entries, tail: 0, phase: true, vector, head: 0, awake: true }
+    }
+
     /// Whether an entry is free, given the head doorbell. One always stays empty.
     pub(super) fn has_room(&self, head: u32) -> bool {
         (self.tail + 1) % self.entries != head

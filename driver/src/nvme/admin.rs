@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use dmaring_dma::{AddressSpace, Direction, DmaRegion, Mapping, Transport};
 
 use super::rings::{CqRing, Doorbell, SqRing};
+use super::shadow::{Shadow, ShadowBuffers};
 use crate::error::Error;
 use crate::spec::command::Command;
 use crate::spec::completion::Completion;
@@ -51,6 +52,20 @@ impl AdminQueue {
 
     pub(super) fn cq_iova(&self) -> u64 {
         self.cq.iova()
+    }
+
+    /// Tells the controller of the shadow doorbells. One that refuses them is rung as before.
+    pub(super) fn share_doorbells(&mut self, buffers: &Arc<ShadowBuffers>, dstrd: u8) -> Result<(), Error> {
+        // Before the command, which is announced in both places already.
+        let (sq, cq) = (self.sq.rung(), self.cq.rung());
+        self.sq.set_shadow(Some(Shadow::of_admin_queue(buffers, sq_tail_doorbell(0, dstrd), sq)));
+        self.cq.set_shadow(Some(Shadow::of_admin_queue(buffers, cq_head_doorbell(0, dstrd), cq)));
+        let (doorbells, events) = buffers.iovas();
+        let answer = self.execute(Command::doorbell_buffer_config(doorbells, events));
+        answer.map(drop).inspect_err(|_| {
+            self.sq.set_shadow(None);
+            self.cq.set_shadow(None);
+        })
     }
 
     /// AQA: both sizes, 0's based.

@@ -18,7 +18,9 @@ use dmaring_dma::{AddressSpace, Transport};
 
 use super::admin::AdminQueue;
 use super::namespace::{Found, Namespace};
+use super::shadow::ShadowBuffers;
 use crate::error::Error;
+use crate::options::DeviceOptions;
 use crate::spec::command::Command;
 use crate::spec::completion::Completion;
 use crate::spec::identify::{
@@ -57,11 +59,12 @@ pub(super) struct Controller {
     transport: Arc<dyn Transport>,
     space: Arc<AddressSpace>,
     admin: Mutex<AdminQueue>,
+    shadow: Option<Arc<ShadowBuffers>>,
     info: ControllerInfo,
 }
 
 impl Controller {
-    pub(super) fn open(transport: Arc<dyn Transport>) -> Result<Self, Error> {
+    pub(super) fn open(transport: Arc<dyn Transport>, options: &DeviceOptions) -> Result<Self, Error> {
         check_class(&*transport)?;
         let cap = Cap(read64(&*transport, CAP));
         if cap.0 == u64::MAX {
@@ -83,9 +86,14 @@ impl Controller {
         transport.write32(AQA, AdminQueue::attributes());
         write64(&*transport, ASQ, admin.sq_iova());
         write64(&*transport, ACQ, admin.cq_iova());
-        let described = enable(&*transport, cap).and_then(|()| describe(&*transport, &mut admin, cap));
-        match described {
-            Ok(info) => Ok(Self { transport, space, admin: Mutex::new(admin), info }),
+        let brought_up = enable(&*transport, cap).and_then(|()| {
+            let info = describe(&*transport, &mut admin, cap)?;
+            let wanted = options.wants_shadow_doorbells(&info.identify);
+            let shadow = if wanted { share_doorbells(&space, &mut admin, &info)? } else { None };
+            Ok((info, shadow))
+        });
+        match brought_up {
+            Ok((info, shadow)) => Ok(Self { transport, space, admin: Mutex::new(admin), shadow, info }),
             Err(error) => {
                 // The device must not keep addresses of memory that is about to be unmapped.
                 if let Err(error) = disable(&*transport, cap) {
@@ -98,6 +106,11 @@ impl Controller {
 
     pub(super) fn info(&self) -> &ControllerInfo {
         &self.info
+    }
+
+    /// The doorbells in memory, where the controller has taken them.
+    pub(super) fn shadow(&self) -> Option<&Arc<ShadowBuffers>> {
+        self.shadow.as_ref()
     }
 
     pub(super) fn space(&self) -> &Arc<AddressSpace> {
@@ -269,6 +282,25 @@ fn max_write_zeroes(admin: &mut AdminQueue, cap: Cap, identify: &IdentifyControl
         }
         // Controllers before 2.0 do not know the structure.
         Err(Error::Admin { .. }) => Ok(Some(transfers)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the controller doorbells in memory; `None` when it refuses them, and works as without.
+fn share_doorbells(
+    space: &Arc<AddressSpace>,
+    admin: &mut AdminQueue,
+    info: &ControllerInfo,
+) -> Result<Option<Arc<ShadowBuffers>>, Error> {
+    let dstrd = info.cap.dstrd();
+    let Some(buffers) = ShadowBuffers::new(space, info.queue_pairs, dstrd)?.map(Arc::new) else { return Ok(None) };
+    match admin.share_doorbells(&buffers, dstrd) {
+        Ok(()) => Ok(Some(buffers)),
+        // As the kernel's driver: it goes on without.
+        Err(error @ Error::Admin { .. }) => {
+            tracing::warn!(%error, "no shadow doorbells");
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@
 //!   admin.rs       the admin queue
 //!   namespace.rs   what is on the controller
 //!   rings.rs       one submission and one completion ring in DMA memory, and their doorbells
+//!   shadow.rs      doorbells in memory, where the controller offers them
 //!   ids.rs         command identifiers and what is in flight under them
 //!   fixed.rs       registered buffers, as the straight line looks them up
 //!   queue.rs       an I/O queue pair and everything that belongs to it
@@ -29,6 +30,7 @@ mod prp;
 mod queue;
 mod request;
 mod rings;
+mod shadow;
 
 pub use controller::ControllerInfo;
 pub(crate) use fixed::FixedBuffer;

@@ -13,7 +13,9 @@ use dmaring_dma::{AddressSpace, Transport, fork};
 use super::controller::{Controller, ControllerInfo};
 use super::namespace::Found;
 use super::rings::{CqRing, Doorbell, SqRing};
+use super::shadow::Shadow;
 use crate::error::Error;
+use crate::options::DeviceOptions;
 use crate::spec::command::Command;
 use crate::spec::regs::{CSTS, Csts, cq_head_doorbell, sq_tail_doorbell};
 
@@ -50,8 +52,8 @@ pub(super) struct QueueGrant {
 }
 
 impl Owner {
-    pub(crate) fn open(transport: Arc<dyn Transport>) -> Result<Self, Error> {
-        let controller = Controller::open(transport)?;
+    pub(crate) fn open(transport: Arc<dyn Transport>, options: &DeviceOptions) -> Result<Self, Error> {
+        let controller = Controller::open(transport, options)?;
         let queues = vec![false; controller.info().queue_pairs.into()];
         let health = AtomicU8::new(Health::Good as u8);
         // A queue with a vector can only be made once MSI-X is enabled; every vector is silent at first.
@@ -97,8 +99,11 @@ impl Owner {
             let what = format!("the doorbells of queue {qid} cannot be mapped");
             Doorbell::new(transport, offset).ok_or_else(|| Error::NotNvme { device: self.name(), what })
         };
-        let cq = CqRing::new(space, entries, doorbell(cq_head_doorbell(qid, dstrd))?)?;
-        let sq = SqRing::new(space, entries, doorbell(sq_tail_doorbell(qid, dstrd))?)?;
+        let mut cq = CqRing::new(space, entries, doorbell(cq_head_doorbell(qid, dstrd))?)?;
+        let mut sq = SqRing::new(space, entries, doorbell(sq_tail_doorbell(qid, dstrd))?)?;
+        let shadow = |offset| self.controller.shadow().map(|buffers| Shadow::new(buffers, offset));
+        cq.set_shadow(shadow(cq_head_doorbell(qid, dstrd)));
+        sq.set_shadow(shadow(sq_tail_doorbell(qid, dstrd)));
         // Vector 0 is the admin queue's; a queue beyond the last vector has none and is polled.
         let vector = Some(qid).filter(|qid| *qid < info.vectors && self.no_interrupts.is_none());
         self.admin_or_stop(Command::create_io_cq(qid, cq.entries() as u16, cq.iova(), vector))?;

@@ -46,6 +46,7 @@ pub(crate) struct QueueStats {
     pub(crate) sq_doorbells: u64,
     pub(crate) stale: u64,
     pub(crate) cq_doorbells: u64,
+    pub(crate) saved_doorbells: u64,
 }
 
 /// Memory that the device reaches in place, for plain addresses.
@@ -222,7 +223,14 @@ impl IoQueue {
     }
 
     pub(crate) fn stats(&self) -> QueueStats {
-        self.stats
+        // Counted as batches; what the controller did not ask for was not rung.
+        let (sq, cq) = (self.grant.sq.saved_doorbells(), self.grant.cq.saved_doorbells());
+        QueueStats {
+            sq_doorbells: self.stats.sq_doorbells - sq,
+            cq_doorbells: self.stats.cq_doorbells - cq,
+            saved_doorbells: sq + cq,
+            ..self.stats
+        }
     }
 
     /// Locked memory besides data and bounce buffers, in bytes.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use dmaring_dma::{AddressSpace, Direction, DmaError, DmaRegion, Mapping, Transport};
 
+use super::shadow::Shadow;
 use crate::spec::command::Command;
 use crate::spec::completion::{COMPLETION_BYTES, Completion};
 
@@ -19,6 +20,8 @@ use crate::spec::completion::{COMPLETION_BYTES, Completion};
 #[derive(Debug)]
 pub(super) struct Doorbell {
     register: NonNull<u32>,
+    /// With it, the register is written only when the controller asks for that.
+    shadow: Option<Box<Shadow>>,
     /// Keeps the register mapped.
     _transport: Arc<dyn Transport>,
 }
@@ -26,12 +29,33 @@ pub(super) struct Doorbell {
 impl Doorbell {
     /// The doorbell at `offset` of BAR 0; `None` when that part of the BAR is not mapped.
     pub(super) fn new(transport: &Arc<dyn Transport>, offset: u64) -> Option<Self> {
-        Some(Self { register: transport.doorbell(offset)?, _transport: Arc::clone(transport) })
+        Some(Self { register: transport.doorbell(offset)?, shadow: None, _transport: Arc::clone(transport) })
+    }
+
+    fn saved(&self) -> u64 {
+        self.shadow.as_ref().map_or(0, |shadow| shadow.saved())
     }
 
     /// Tells the device the new index. Everything written before is visible to it first.
     #[inline]
-    pub(super) fn ring(&self, index: u32) {
+    pub(super) fn ring(&mut self, index: u32) {
+        if self.shadow.is_some() {
+            return self.ring_in_memory(index);
+        }
+        self.write(index);
+    }
+
+    /// Apart and cold, so that doorbells without it pay one test for it.
+    #[cold]
+    #[inline(never)]
+    fn ring_in_memory(&mut self, index: u32) {
+        if self.shadow.as_mut().is_none_or(|shadow| shadow.tell(index)) {
+            self.write(index);
+        }
+    }
+
+    #[inline]
+    fn write(&self, index: u32) {
         // Pairs with the device's read of the queue after it sees the doorbell.
         fence(Ordering::Release);
         // SAFETY: mapped and aligned for as long as the transport lives, which `self` keeps alive.
@@ -65,7 +89,7 @@ pub(super) struct CqRing {
 }
 
 // SAFETY: a ring is used by one thread at a time (methods that change it take `&mut self`); its pointers
-// lead into a mapping that it owns.
+// lead into mappings that it keeps.
 unsafe impl Send for SqRing {}
 // SAFETY: as above.
 unsafe impl Send for CqRing {}
@@ -108,6 +132,21 @@ impl SqRing {
     #[inline]
     pub(super) fn advance(&mut self, written: u32) {
         self.tail = self.tail.wrapping_add(written);
+    }
+
+    /// What the doorbell was last told.
+    pub(super) fn rung(&self) -> u32 {
+        self.rung & self.mask
+    }
+
+    /// Tells the controller by memory as well, or no longer.
+    pub(super) fn set_shadow(&mut self, shadow: Option<Shadow>) {
+        self.doorbell.shadow = shadow.map(Box::new);
+    }
+
+    /// Doorbell writes that the controller has not asked for.
+    pub(super) fn saved_doorbells(&self) -> u64 {
+        self.doorbell.saved()
     }
 
     /// Writes a whole command at the tail.
@@ -215,6 +254,21 @@ impl CqRing {
             self.rung = self.head;
             self.doorbell.ring(self.head);
         }
+    }
+
+    /// As [`SqRing::rung`].
+    pub(super) fn rung(&self) -> u32 {
+        self.rung
+    }
+
+    /// As [`SqRing::set_shadow`].
+    pub(super) fn set_shadow(&mut self, shadow: Option<Shadow>) {
+        self.doorbell.shadow = shadow.map(Box::new);
+    }
+
+    /// As [`SqRing::saved_doorbells`].
+    pub(super) fn saved_doorbells(&self) -> u64 {
+        self.doorbell.saved()
     }
 
     /// The next completion, if there is one.

@@ -37,6 +37,7 @@ pub mod admin {
     pub const ABORT: u8 = 0x08;
     pub const SET_FEATURES: u8 = 0x09;
     pub const GET_FEATURES: u8 = 0x0a;
+    pub const DOORBELL_BUFFER_CONFIG: u8 = 0x7c;
 }
 
 /// Opcodes of the NVM command set (NVM section 3, figure 21).
@@ -128,6 +129,13 @@ impl Command {
             cdw12: (blocks - 1) | if deallocate { DEALLOCATE } else { 0 },
             ..Self::new(nvm::WRITE_ZEROES)
         }
+    }
+
+    /// Doorbell Buffer Config (section 5.8): shadow doorbells at `doorbells`, EventIdx at `events`, both at a
+    /// page.
+    #[must_use]
+    pub fn doorbell_buffer_config(doorbells: u64, events: u64) -> Self {
+        Self { prp1: doorbells, prp2: events, ..Self::new(admin::DOORBELL_BUFFER_CONFIG) }
     }
 
     /// Dataset Management with the Deallocate attribute: `ranges` range descriptors at `prp1`.

@@ -99,6 +99,12 @@ impl IdentifyController {
         self.vwc & 1 != 0
     }
 
+    /// Whether Doorbell Buffer Config is supported (OACS bit 8).
+    #[must_use]
+    pub fn has_shadow_doorbells(&self) -> bool {
+        self.oacs & (1 << 8) != 0
+    }
+
     /// Whether Dataset Management is supported.
     #[must_use]
     pub fn has_dataset_management(&self) -> bool {
