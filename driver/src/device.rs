@@ -15,6 +15,7 @@ use crate::model::{Model, ModelConfig, ModelNamespace, Storage};
 use crate::nvme::{ControllerInfo, Namespace, Owner};
 use crate::options::DeviceOptions;
 use crate::size::parse_size;
+use crate::spec::log::{ErrorEntry, SmartLog};
 
 /// What a user opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +213,23 @@ impl Device {
     #[must_use]
     pub fn info(&self) -> &ControllerInfo {
         self.owner.info()
+    }
+
+    /// Asks the controller how it is: SMART / Health Information (section 5.16.1.3).
+    ///
+    /// # Errors
+    /// [`Error::Admin`] when the controller refuses the log page; [`Error::Gone`], [`Error::Fatal`],
+    /// [`Error::Timeout`] when it does not answer; [`Error::Forked`].
+    pub fn smart(&self) -> Result<SmartLog, Error> {
+        self.owner.smart()
+    }
+
+    /// The errors that the controller remembers (section 5.16.1.2), the latest first as it gives them.
+    ///
+    /// # Errors
+    /// As [`smart`](Self::smart).
+    pub fn error_log(&self) -> Result<Vec<ErrorEntry>, Error> {
+        self.owner.error_log()
     }
 
     /// The active namespaces that can be used.

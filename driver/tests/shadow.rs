@@ -165,7 +165,7 @@ proptest! {
 
 #[test]
 fn nothing_stands_still_on_a_threaded_model() {
-    let program: Vec<(u8, u8)> = (0..30_000u32).map(|i| ((i * 7 % 9) as u8, (i * 5 % 4) as u8)).collect();
+    let program: Vec<(u8, u8)> = (0..8_000u32).map(|i| ((i * 7 % 9) as u8, (i * 5 % 4) as u8)).collect();
     for mode in [CompletionMode::Poll, CompletionMode::Interrupt] {
         for entries in [3, 4, 16, 1024] {
             let config = ModelConfig { queue_entries: entries, ..config() };

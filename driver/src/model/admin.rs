@@ -2,10 +2,12 @@
 
 use super::config::{ModelConfig, ModelNamespace};
 use super::controller::Controller;
+use super::events::{ACL, AERL, NAMESPACE_NOTICES};
+use super::health::{CCTEMP, ERROR_LOG_ENTRIES, WCTEMP};
 use super::memory::DmaFault;
 use super::prp;
 use super::queue::{Cq, Sq};
-use crate::spec::command::{Command, FEATURE_NUMBER_OF_QUEUES, FEATURE_VOLATILE_WRITE_CACHE, admin};
+use crate::spec::command::{Command, admin};
 use crate::spec::identify::{CNS_ACTIVE_NAMESPACES, CNS_CONTROLLER, CNS_NAMESPACE, IDENTIFY_BYTES};
 use crate::spec::status::Status;
 
@@ -21,8 +23,8 @@ impl Controller {
             admin::SET_FEATURES => self.feature(command, true),
             admin::GET_FEATURES => self.feature(command, false),
             admin::DOORBELL_BUFFER_CONFIG if self.config.shadow_doorbells => self.share_doorbells(command).map(|()| 0),
-            // Nothing is ever waiting that could be aborted: bit 0 says so.
-            admin::ABORT => Ok(1),
+            admin::GET_LOG_PAGE => self.get_log_page(command).map(|()| 0),
+            admin::ABORT => Ok(self.abort(command)),
             _ => Err(Status::INVALID_OPCODE),
         }
     }
@@ -106,7 +108,10 @@ impl Controller {
     fn delete_sq(&mut self, command: &Command) -> Result<(), Status> {
         let qid = command.cdw10 as u16;
         let slot = if qid == 0 { None } else { self.sqs.get_mut(usize::from(qid)) };
-        slot.and_then(Option::take).map(drop).ok_or(Status::INVALID_QUEUE_ID)
+        slot.and_then(Option::take).map(drop).ok_or(Status::INVALID_QUEUE_ID)?;
+        // What was never answered never will be.
+        self.stuck.retain(|(of, _)| *of != qid);
+        Ok(())
     }
 
     fn delete_cq(&mut self, command: &Command) -> Result<(), Status> {
@@ -118,22 +123,14 @@ impl Controller {
         let slot = if qid == 0 { None } else { self.cqs.get_mut(usize::from(qid)) };
         slot.and_then(Option::take).map(drop).ok_or(Status::INVALID_QUEUE_ID)
     }
+}
 
-    fn feature(&mut self, command: &Command, set: bool) -> Result<u32, Status> {
-        match command.cdw10 as u8 {
-            FEATURE_NUMBER_OF_QUEUES => {
-                let asked = [command.cdw11 & 0xffff, command.cdw11 >> 16];
-                if set && asked.contains(&0xffff) {
-                    return Err(Status::INVALID_FIELD);
-                }
-                let granted = u32::from(self.config.queue_pairs) - 1;
-                let grant = |asked: u32| if set { asked.min(granted) } else { granted };
-                Ok(grant(asked[1]) << 16 | grant(asked[0]))
-            }
-            FEATURE_VOLATILE_WRITE_CACHE if self.config.volatile_write_cache => Ok(1),
-            _ => Err(Status::INVALID_FIELD),
-        }
-    }
+/// FR of Identify Controller.
+pub(super) fn firmware_revision() -> [u8; 8] {
+    let version = env!("CARGO_PKG_VERSION").bytes().chain(std::iter::repeat(b' '));
+    let mut revision = [0; 8];
+    revision.iter_mut().zip(version).for_each(|(byte, of)| *byte = of);
+    revision
 }
 
 fn identify_controller(config: &ModelConfig, data: &mut [u8; IDENTIFY_BYTES]) {
@@ -143,14 +140,25 @@ fn identify_controller(config: &ModelConfig, data: &mut [u8; IDENTIFY_BYTES]) {
     };
     text(4, 20, "model");
     text(24, 40, "dmaring model");
-    text(64, 8, env!("CARGO_PKG_VERSION"));
+    data[64..72].copy_from_slice(&firmware_revision());
     data[77] = config.mdts;
     data[80..84].copy_from_slice(&0x0001_0400u32.to_le_bytes());
+    // OAES: namespace attribute notices. CNTRLTYPE: an I/O controller.
+    data[92..96].copy_from_slice(&NAMESPACE_NOTICES.to_le_bytes());
+    data[111] = 1;
     data[512] = 0x66;
     data[513] = 0x44;
     data[516..520].copy_from_slice(&(config.namespaces.len() as u32).to_le_bytes());
     let oacs = u16::from(config.shadow_doorbells) << 8;
     data[256..258].copy_from_slice(&oacs.to_le_bytes());
+    data[258] = ACL;
+    data[259] = AERL;
+    // One firmware slot, read-only. Log pages: from any offset, none of a namespace.
+    data[260] = 1 << 1 | 1;
+    data[261] = 1 << 2;
+    data[262] = ERROR_LOG_ENTRIES as u8 - 1;
+    data[266..268].copy_from_slice(&WCTEMP.to_le_bytes());
+    data[268..270].copy_from_slice(&CCTEMP.to_le_bytes());
     // Compare, Dataset Management, Write Zeroes.
     data[520] = 1 | 1 << 2 | 1 << 3;
     data[525] = u8::from(config.volatile_write_cache);

@@ -30,7 +30,7 @@ impl ModelNamespace {
     }
 }
 
-/// Limits and contents of a model.
+/// Limits and contents of a model. Values that no controller could report become the nearest that one could.
 #[derive(Debug)]
 pub struct ModelConfig {
     /// Namespaces, from nsid 1.
@@ -47,6 +47,9 @@ pub struct ModelConfig {
     pub dstrd: u8,
     /// Whether there is a volatile write cache. Default: true.
     pub volatile_write_cache: bool,
+    /// Whether [`Model::power_cut`](super::Model::power_cut) takes away what is only in the volatile write
+    /// cache. Default: false, since remembering what was there costs a read before every write.
+    pub power_cuts: bool,
     /// Whether Doorbell Buffer Config is offered. A queue that has run empty is then worked on only when its
     /// doorbell register is written, as on a device that sleeps. Default: false, since the registers of a
     /// model are memory anyway, and a second copy only costs.
@@ -65,8 +68,17 @@ impl ModelConfig {
             vectors: 17,
             dstrd: 0,
             volatile_write_cache: true,
+            power_cuts: false,
             shadow_doorbells: false,
         }
+    }
+
+    /// What registers and structures cannot say becomes the nearest that they can.
+    pub(super) fn bring_into_range(&mut self) {
+        self.queue_entries = self.queue_entries.max(1);
+        self.queue_pairs = self.queue_pairs.clamp(1, u16::MAX - 1);
+        self.dstrd = self.dstrd.min(15);
+        self.namespaces.iter_mut().for_each(|namespace| namespace.block_shift = namespace.block_shift.min(63));
     }
 
     /// One namespace of `bytes` in memory.

@@ -1,66 +1,26 @@
-//! The model's registers, queues and doorbells, and one step of its work.
+//! The model's registers and queues, and one step of its work.
 
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeSet;
+use std::io;
 
 use nix::sys::eventfd::EventFd;
 
+use super::cache::Cache;
 use super::config::ModelConfig;
+use super::doorbells::Doorbells;
+use super::events::{Event, Events, NAMESPACE_NOTICES};
 use super::fault::{Action, Fault};
-use super::io;
+use super::health::Health;
+use super::io::execute;
 use super::memory::Memory;
 use super::queue::{Answer, Cq, Sq};
 use super::shadow::Shadow;
-use crate::spec::command::Command;
+use crate::spec::command::{Command, admin};
 use crate::spec::regs::{ACQ, AQA, ASQ, CAP, CC, CSTS, Cc, VS};
 use crate::spec::status::Status;
 
-/// What stands in a register that was looked at, of a queue with shadow doorbells.
-const QUIET: u32 = u32::MAX;
-
-/// Doorbell registers: written by the driver with plain stores, read here.
-#[derive(Clone, Debug)]
-pub(super) struct Doorbells {
-    words: Arc<[AtomicU32]>,
-    dstrd: u8,
-}
-
-impl Doorbells {
-    fn new(queues: u16, dstrd: u8) -> Self {
-        let words = (usize::from(queues) * 2) << dstrd;
-        Self { words: (0..words).map(|_| AtomicU32::new(0)).collect(), dstrd }
-    }
-
-    /// The register at byte `offset` of the doorbells.
-    pub(super) fn pointer(&self, offset: u64) -> Option<NonNull<u32>> {
-        let word = self.words.get(usize::try_from(offset / 4).ok()?)?;
-        if !offset.is_multiple_of(4) {
-            return None;
-        }
-        NonNull::new(word.as_ptr())
-    }
-
-    pub(super) fn index(&self, queue: u16, completion: bool) -> usize {
-        (usize::from(queue) * 2 + usize::from(completion)) << self.dstrd
-    }
-
-    fn get(&self, queue: u16, completion: bool) -> u32 {
-        // Acquire: the entries before the doorbell are read after it.
-        self.words[self.index(queue, completion)].load(Ordering::Acquire)
-    }
-
-    /// Whether the register was written since this was last asked.
-    pub(super) fn was_rung(&self, queue: u16, completion: bool) -> bool {
-        let word = &self.words[self.index(queue, completion)];
-        // Drivers write indexes, never this; a swap only when there is something, since it takes the line.
-        word.load(Ordering::Relaxed) != QUIET && word.swap(QUIET, Ordering::Acquire) != QUIET
-    }
-
-    pub(super) fn reset(&self, queue: u16, completion: bool) {
-        self.words[self.index(queue, completion)].store(0, Ordering::Relaxed);
-    }
-}
+/// More, bit 13 of a status: the error log has an entry of the command.
+const MORE: u16 = 1 << 13;
 
 /// The model without its lock.
 #[derive(Debug)]
@@ -71,6 +31,13 @@ pub(super) struct Controller {
     pub(super) cqs: Vec<Option<Cq>>,
     pub(super) doorbells: Doorbells,
     pub(super) shadow: Option<Shadow>,
+    pub(super) health: Health,
+    pub(super) events: Events,
+    pub(super) cache: Cache,
+    /// Namespaces that have changed since the list of them was read.
+    pub(super) changed: BTreeSet<u32>,
+    /// Commands (queue, identifier) that a fault has left without an answer.
+    pub(super) stuck: BTreeSet<(u16, u16)>,
     pub(super) vectors: Vec<Option<EventFd>>,
     pub(super) faults: Vec<Fault>,
     pub(super) gone: bool,
@@ -87,7 +54,8 @@ pub(super) struct Controller {
 }
 
 impl Controller {
-    pub(super) fn new(config: ModelConfig) -> Self {
+    pub(super) fn new(mut config: ModelConfig) -> Self {
+        config.bring_into_range();
         let queues = config.queue_pairs + 1;
         Self {
             memory: Memory::default(),
@@ -95,6 +63,11 @@ impl Controller {
             cqs: (0..queues).map(|_| None).collect(),
             doorbells: Doorbells::new(queues, config.dstrd),
             shadow: None,
+            health: Health::new(),
+            events: Events::default(),
+            cache: Cache::new(config.volatile_write_cache, config.power_cuts, config.namespaces.len()),
+            changed: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             vectors: (0..config.vectors).map(|_| None).collect(),
             faults: Vec::new(),
             gone: false,
@@ -159,7 +132,8 @@ impl Controller {
             self.reset();
         }
         if cc.shn() != 0 && cc.en() {
-            // Every write is in the storage already.
+            // A cache that cannot be written back is no reason to keep the driver waiting.
+            let _ = self.cache.flush_all(&self.config.namespaces);
             self.shut_down = true;
         }
     }
@@ -190,10 +164,37 @@ impl Controller {
             self.doorbells.reset(queue, true);
         }
         self.shadow = None;
+        self.events = Events::default();
+        self.stuck.clear();
         self.cc = Cc::default();
         self.ready = false;
         self.fatal = false;
         self.shut_down = false;
+    }
+
+    /// The power goes, and comes back: what is only in the cache is lost, and so is all that the driver had
+    /// set up.
+    pub(super) fn power_cut(&mut self) -> io::Result<()> {
+        self.health.unsafe_shutdowns += u64::from(!self.shut_down);
+        self.health.power_cycles += 1;
+        let lost = self.cache.lose(&self.config.namespaces, self.config.volatile_write_cache);
+        self.reset();
+        self.health.thresholds = Health::new().thresholds;
+        (self.aqa, self.asq, self.acq) = (0, 0, 0);
+        lost
+    }
+
+    /// Gives a namespace another size.
+    pub(super) fn resize(&mut self, nsid: u32, bytes: u64) -> io::Result<()> {
+        let index = (nsid as usize).wrapping_sub(1);
+        let namespace = self.config.namespaces.get_mut(index).ok_or(io::ErrorKind::NotFound)?;
+        namespace.storage.resize(bytes)?;
+        self.cache.cut(index, bytes);
+        self.changed.insert(nsid);
+        if self.events.enabled & NAMESPACE_NOTICES != 0 {
+            self.events.raise(Event::NamespaceChanged);
+        }
+        Ok(())
     }
 
     /// Carries out everything that doorbells announce. Answers how many commands that were.
@@ -208,7 +209,21 @@ impl Controller {
             }
         }
         self.commands += done as u64;
+        self.deliver();
         done
+    }
+
+    /// Entries of a completion queue that are free.
+    pub(super) fn room(&mut self, cqid: u16) -> u32 {
+        let Some(cq) = self.cqs.get_mut(usize::from(cqid)).and_then(Option::as_mut) else { return 0 };
+        let head = match &self.shadow {
+            Some(shadow) if cqid != 0 => shadow.head(&self.doorbells, &self.memory, cqid, cq),
+            _ => Ok(self.doorbells.get(cqid, true)),
+        };
+        match head {
+            Ok(head) if head < cq.entries => cq.room(head),
+            _ => 0,
+        }
     }
 
     /// One command of one queue; false when there is none, or no room for its answer.
@@ -226,7 +241,14 @@ impl Controller {
             return false;
         };
         // A doorbell at or beyond the queue's size is an error of the driver; its queue stands still.
-        if tail >= entries || head_doorbell >= cq.entries || !cq.has_room(head_doorbell) {
+        if tail >= entries {
+            if !std::mem::replace(&mut sq.astray, true) {
+                self.health.note_stray(qid);
+                self.events.raise(Event::InvalidDoorbell);
+            }
+            return false;
+        }
+        if head_doorbell >= cq.entries || !cq.has_room(head_doorbell) {
             return false;
         }
         let Some(fetched) = sq.fetch(tail, &self.memory) else { return false };
@@ -245,7 +267,10 @@ impl Controller {
         let mut cid = (command.cdw0 >> 16) as u16;
         let result = match action {
             Some(Action::Fail(status)) => Err(status),
-            Some(Action::Drop) => return,
+            Some(Action::Drop) => {
+                self.stuck.insert((qid, cid));
+                return;
+            }
             Some(Action::Fatal) => {
                 self.fatal = true;
                 return;
@@ -254,13 +279,24 @@ impl Controller {
                 self.gone = true;
                 return;
             }
+            _ if qid == 0 && command.cdw0 as u8 == admin::ASYNC_EVENT_REQUEST => match self.hold(cid) {
+                Ok(()) => return,
+                Err(status) => Err(status),
+            },
             _ if qid == 0 => self.admin(command),
             _ => self.io(command).map(|()| 0),
         };
+        if let Err(status) = result {
+            self.health.note_failure(qid, command, status);
+            if status == Status::INTERNAL_ERROR {
+                self.events.raise(Event::TransientError);
+            }
+        }
         if action == Some(Action::WrongId) {
             cid ^= 0x4000;
         }
-        let status = result.err().unwrap_or(Status::SUCCESS);
+        // More: the error log has an entry.
+        let status = result.err().map_or(Status::SUCCESS, |status| Status::from_bits(status.bits() | MORE));
         let answer = Answer { sq: qid, sq_head, cid, status, dw0: result.unwrap_or(0) };
         let times = if action == Some(Action::AnswerTwice) { 2 } else { 1 };
         for _ in 0..times {
@@ -269,11 +305,21 @@ impl Controller {
     }
 
     fn io(&mut self, command: &Command) -> Result<(), Status> {
-        let most = (self.config.mdts != 0).then(|| 4096 << self.config.mdts);
-        io::execute(command, &self.config.namespaces, &self.memory, most, &mut self.buffer)
+        let most = self.most_bytes();
+        let namespaces = &self.config.namespaces;
+        execute(command, namespaces, &mut self.cache, &self.memory, most, &mut self.buffer)?;
+        if let Some(namespace) = namespaces.get((command.nsid as usize).wrapping_sub(1)) {
+            self.health.count(command, namespace.block_shift);
+        }
+        Ok(())
     }
 
-    fn answer(&mut self, cqid: u16, answer: &Answer, interrupt: bool) {
+    /// The longest transfer; `None` is no limit.
+    pub(super) fn most_bytes(&self) -> Option<u64> {
+        (self.config.mdts != 0).then(|| 4096u64.checked_shl(self.config.mdts.into()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn answer(&mut self, cqid: u16, answer: &Answer, interrupt: bool) {
         let Some(cq) = self.cqs[usize::from(cqid)].as_mut() else { return };
         if cq.post(answer, &self.memory).is_err() {
             self.fatal = true;

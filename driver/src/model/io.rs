@@ -1,13 +1,13 @@
 //! I/O commands of the NVM command set.
 
+use super::cache::Cache;
 use super::config::ModelNamespace;
 use super::memory::{DmaFault, Memory};
 use super::prp;
-use crate::spec::command::{Command, nvm};
+use super::storage::Storage;
+use crate::spec::command::{Command, FUA, nvm};
 use crate::spec::status::Status;
 
-/// Compare (NVM section 3.2.1).
-const COMPARE: u8 = 0x05;
 /// Protection information action and checks, bits 29:26 of dword 12.
 const PRINFO: u32 = 0xf << 26;
 
@@ -15,6 +15,7 @@ const PRINFO: u32 = 0xf << 26;
 pub(super) fn execute(
     command: &Command,
     namespaces: &[ModelNamespace],
+    cache: &mut Cache,
     memory: &Memory,
     most_bytes: Option<u64>,
     buffer: &mut Vec<u8>,
@@ -25,12 +26,12 @@ pub(super) fn execute(
         return Err(Status::INVALID_FIELD);
     }
     if opcode == nvm::FLUSH && command.nsid == u32::MAX {
-        return namespaces.iter().try_for_each(|n| n.storage.flush()).map_err(|_| Status::INTERNAL_ERROR);
+        return cache.flush_all(namespaces).map_err(|_| Status::INTERNAL_ERROR);
     }
-    let namespace = usize::try_from(command.nsid).ok().and_then(|nsid| namespaces.get(nsid.checked_sub(1)?));
-    let namespace = namespace.ok_or(Status::INVALID_NAMESPACE)?;
+    let index = (command.nsid as usize).wrapping_sub(1);
+    let namespace = namespaces.get(index).ok_or(Status::INVALID_NAMESPACE)?;
     match opcode {
-        nvm::FLUSH => namespace.storage.flush().map_err(|_| Status::WRITE_FAULT),
+        nvm::FLUSH => cache.flush(index, namespace).map_err(|_| Status::WRITE_FAULT),
         nvm::READ => {
             let (offset, len) = range(command, namespace)?;
             let pieces = data(command, memory, len, most_bytes)?;
@@ -43,13 +44,11 @@ pub(super) fn execute(
             let pieces = data(command, memory, len, most_bytes)?;
             resize(buffer, len);
             gather(memory, &pieces, buffer)?;
-            namespace.storage.write(offset, buffer).map_err(|_| Status::WRITE_FAULT)?;
-            if command.cdw12 & crate::spec::command::FUA != 0 {
-                namespace.storage.flush().map_err(|_| Status::WRITE_FAULT)?;
-            }
-            Ok(())
+            let durable = command.cdw12 & FUA != 0;
+            let write = |storage: &Storage| storage.write(offset, buffer);
+            cache.change(index, namespace, (offset, len), durable, write).map_err(|_| Status::WRITE_FAULT)
         }
-        COMPARE => {
+        nvm::COMPARE => {
             let (offset, len) = range(command, namespace)?;
             let pieces = data(command, memory, len, most_bytes)?;
             let mut stored = vec![0; len as usize];
@@ -60,9 +59,11 @@ pub(super) fn execute(
         }
         nvm::WRITE_ZEROES => {
             let (offset, len) = writable_range(command, namespace)?;
-            namespace.storage.zero(offset, len).map_err(|_| Status::WRITE_FAULT)
+            let durable = command.cdw12 & FUA != 0;
+            let zero = |storage: &Storage| storage.zero(offset, len);
+            cache.change(index, namespace, (offset, len), durable, zero).map_err(|_| Status::WRITE_FAULT)
         }
-        nvm::DATASET_MANAGEMENT => deallocate(command, namespace, memory),
+        nvm::DATASET_MANAGEMENT => deallocate(command, index, namespace, cache, memory),
         _ => Err(Status::INVALID_OPCODE),
     }
 }
@@ -124,7 +125,13 @@ fn gather(memory: &Memory, pieces: &[(u64, u64)], data: &mut [u8]) -> Result<(),
 }
 
 /// Dataset Management (NVM section 3.2.3): only the Deallocate attribute does something.
-fn deallocate(command: &Command, namespace: &ModelNamespace, memory: &Memory) -> Result<(), Status> {
+fn deallocate(
+    command: &Command,
+    index: usize,
+    namespace: &ModelNamespace,
+    cache: &mut Cache,
+    memory: &Memory,
+) -> Result<(), Status> {
     if namespace.write_protected {
         return Err(Status::NAMESPACE_WRITE_PROTECTED);
     }
@@ -142,7 +149,8 @@ fn deallocate(command: &Command, namespace: &ModelNamespace, memory: &Memory) ->
         return Ok(());
     }
     for (offset, len) in ranges {
-        namespace.storage.zero(offset, len).map_err(|_| Status::WRITE_FAULT)?;
+        let zero = |storage: &Storage| storage.zero(offset, len);
+        cache.change(index, namespace, (offset, len), false, zero).map_err(|_| Status::WRITE_FAULT)?;
     }
     Ok(())
 }

@@ -12,18 +12,28 @@
 //! ```text
 //!   transport.rs   registers, configuration space, mappings, vectors, as the driver sees them
 //!   memory.rs      what the driver has mapped; the only place that touches it
-//!   controller.rs  CC and CSTS, queues, doorbells, one step
+//!   controller.rs  CC and CSTS, queues, one step   doorbells.rs  their registers
 //!   admin.rs       admin commands          io.rs      I/O commands
 //!   shadow.rs      doorbells in the driver's memory
 //!   prp.rs         walking data pointers   storage.rs what is behind a namespace
+//!   features.rs    Get and Set Features     log.rs     Get Log Page
+//!   events.rs      asynchronous events and Abort
+//!   health.rs      SMART counters and the error log
+//!   cache.rs       what a power cut takes away
 //!   fault.rs       what goes wrong, on purpose
 //! ```
 
 mod admin;
+mod cache;
 mod config;
 mod controller;
+mod doorbells;
+mod events;
 mod fault;
+mod features;
+mod health;
 mod io;
+mod log;
 mod memory;
 mod prp;
 mod queue;

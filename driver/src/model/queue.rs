@@ -14,6 +14,8 @@ pub(super) struct Sq {
     pub(super) cq: u16,
     /// With shadow doorbells: the register was written since the queue was last seen empty.
     pub(super) awake: bool,
+    /// Its doorbell was given an index that it does not have.
+    pub(super) astray: bool,
 }
 
 /// A completion queue.
@@ -43,7 +45,7 @@ pub(super) struct Answer {
 
 impl Sq {
     pub(super) fn new(base: u64, entries: u32, cq: u16) -> Self {
-        Self { base, entries, head: 0, cq, awake: true }
+        Self { base, entries, head: 0, cq, awake: true, astray: false }
     }
 
     /// Copies the next entry, if the doorbell is beyond it.
@@ -63,9 +65,14 @@ impl Cq {
         Self { base, entries, tail: 0, phase: true, vector, head: 0, awake: true }
     }
 
-    /// Whether an entry is free, given the head doorbell. One always stays empty.
+    /// Entries that are free, given the head doorbell. One always stays empty.
+    pub(super) fn room(&self, head: u32) -> u32 {
+        (self.entries + head - self.tail - 1) % self.entries
+    }
+
+    /// Whether an entry is free.
     pub(super) fn has_room(&self, head: u32) -> bool {
-        (self.tail + 1) % self.entries != head
+        self.room(head) > 0
     }
 
     pub(super) fn post(&mut self, answer: &Answer, memory: &Memory) -> Result<(), DmaFault> {

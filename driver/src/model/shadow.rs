@@ -8,7 +8,8 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::controller::{Controller, Doorbells};
+use super::controller::Controller;
+use super::doorbells::Doorbells;
 use super::memory::{DmaFault, Memory};
 use super::queue::{Cq, Sq};
 use crate::spec::command::Command;
@@ -40,6 +41,11 @@ impl Shadow {
             tail = self.ask(memory, at, tail)?;
             sq.awake = tail != sq.head;
         }
+        Ok((tail, self.head(registers, memory, cqid, cq)?))
+    }
+
+    /// The head of a completion queue, as far as it has to be known.
+    pub(super) fn head(&self, registers: &Doorbells, memory: &Memory, cqid: u16, cq: &mut Cq) -> Result<u32, DmaFault> {
         cq.awake |= registers.was_rung(cqid, true);
         if cq.awake && !cq.has_room(cq.head) {
             let at = registers.index(cqid, true);
@@ -49,7 +55,7 @@ impl Shadow {
                 cq.awake = cq.has_room(cq.head);
             }
         }
-        Ok((tail, cq.head))
+        Ok(cq.head)
     }
 
     fn doorbell(&self, memory: &Memory, word: usize) -> Result<u32, DmaFault> {

@@ -61,6 +61,23 @@ impl Storage {
         self.len
     }
 
+    /// Another length from now on.
+    pub(super) fn resize(&mut self, len: u64) -> io::Result<()> {
+        let refuse = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what.to_owned()));
+        match &self.file {
+            _ if len == 0 => return refuse("a namespace cannot be empty"),
+            Some(file) if self.shared && file.metadata()?.len() < len => {
+                return refuse("the file is shorter than that");
+            }
+            Some(_) if self.shared => {}
+            Some(_) if len > memory_of_the_machine() => return refuse("that is more than the machine's memory"),
+            Some(file) => file.set_len(len)?,
+            None => {}
+        }
+        self.len = len;
+        Ok(())
+    }
+
     /// Whether what is written can be read again.
     pub(super) fn keeps(&self) -> bool {
         self.file.is_some()

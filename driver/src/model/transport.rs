@@ -15,7 +15,8 @@ use dmaring_dma::{Direction, DmaError, Iova, IovaRange, Transport, fork};
 use nix::sys::eventfd::EventFd;
 
 use super::config::ModelConfig;
-use super::controller::{Controller, Doorbells};
+use super::controller::Controller;
+use super::doorbells::Doorbells;
 use super::fault::Fault;
 use crate::spec::regs::{CAP, DOORBELLS};
 
@@ -100,6 +101,32 @@ impl Model {
     /// Asks the driver for the function back, as the kernel does before it removes one.
     pub fn request_removal(&self) {
         self.shared.removal.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the power away and gives it back: the controller is as after a reset, its driver has to begin
+    /// anew, and writes that neither a flush nor Force Unit Access has made safe are lost, where
+    /// [`ModelConfig::power_cuts`] says so.
+    ///
+    /// # Errors
+    /// When the storage cannot be given its old contents.
+    pub fn power_cut(&self) -> io::Result<()> {
+        self.shared.lock().power_cut()
+    }
+
+    /// Sets the composite temperature, in kelvin.
+    pub fn set_temperature(&self, kelvin: u16) {
+        let mut controller = self.shared.lock();
+        controller.health.temperature = kelvin;
+        controller.check_warnings();
+    }
+
+    /// Gives namespace `nsid` a size of `bytes`. What its driver knows stays as it was until it asks again.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such namespace; `InvalidInput` when the size is 0, more than the machine's
+    /// memory, or more than the file behind it has.
+    pub fn resize(&self, nsid: u32, bytes: u64) -> io::Result<()> {
+        self.shared.lock().resize(nsid, bytes)
     }
 
     /// Commands carried out since the model was made.

@@ -24,8 +24,8 @@ use crate::options::DeviceOptions;
 use crate::spec::command::Command;
 use crate::spec::completion::Completion;
 use crate::spec::identify::{
-    CNS_ACTIVE_NAMESPACES, CNS_COMMAND_SET_CONTROLLER, CNS_CONTROLLER, CNS_NAMESPACE, IdentifyController,
-    IdentifyNamespace, namespace_list, write_zeroes_limit,
+    CNS_ACTIVE_NAMESPACES, CNS_COMMAND_SET_CONTROLLER, CNS_CONTROLLER, CNS_NAMESPACE, IDENTIFY_BYTES,
+    IdentifyController, IdentifyNamespace, namespace_list, write_zeroes_limit,
 };
 use crate::spec::regs::{ACQ, AQA, ASQ, CAP, CC, CSTS, Cap, Cc, Csts, VS, Version};
 
@@ -123,6 +123,11 @@ impl Controller {
 
     pub(super) fn admin(&self, command: Command) -> Result<Completion, Error> {
         self.lock().execute(command)
+    }
+
+    /// `bytes` (at most a page) of log `lid` from `offset`.
+    pub(super) fn log_page(&self, lid: u8, offset: u64, bytes: u32) -> Result<[u8; IDENTIFY_BYTES], Error> {
+        self.lock().read(Command::get_log_page(lid, offset, bytes, 0))
     }
 
     /// All active namespaces, each with why it cannot be used if it cannot.

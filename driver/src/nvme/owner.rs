@@ -17,6 +17,8 @@ use super::shadow::Shadow;
 use crate::error::Error;
 use crate::options::DeviceOptions;
 use crate::spec::command::Command;
+use crate::spec::identify::IDENTIFY_BYTES;
+use crate::spec::log::{self, ErrorEntry, SmartLog};
 use crate::spec::regs::{CSTS, Csts, cq_head_doorbell, sq_tail_doorbell};
 
 /// How a controller is doing.
@@ -80,6 +82,33 @@ impl Owner {
     pub(crate) fn namespaces(&self) -> Result<Vec<Found>, Error> {
         self.check_ours()?;
         self.controller.namespaces()
+    }
+
+    /// SMART / Health Information.
+    pub(crate) fn smart(&self) -> Result<SmartLog, Error> {
+        self.check_ours()?;
+        let page = self.controller.log_page(log::SMART, 0, log::SMART_BYTES as u32)?;
+        Ok(SmartLog::decode(page.first_chunk().expect("a page is longer")))
+    }
+
+    /// The entries of the error log that are used, a page at a time.
+    pub(crate) fn error_log(&self) -> Result<Vec<ErrorEntry>, Error> {
+        self.check_ours()?;
+        let identify = &self.info().identify;
+        let per_page = IDENTIFY_BYTES / log::ERROR_ENTRY_BYTES;
+        let mut most = usize::from(identify.elpe) + 1;
+        if !identify.has_log_page_offsets() {
+            most = most.min(per_page);
+        }
+        let mut entries = Vec::new();
+        for first in (0..most).step_by(per_page) {
+            let bytes = (most - first).min(per_page) * log::ERROR_ENTRY_BYTES;
+            let offset = (first * log::ERROR_ENTRY_BYTES) as u64;
+            let page = self.controller.log_page(log::ERROR_INFORMATION, offset, bytes as u32)?;
+            let (chunks, _) = page[..bytes].as_chunks();
+            entries.extend(chunks.iter().filter_map(ErrorEntry::decode));
+        }
+        Ok(entries)
     }
 
     /// Makes a queue pair of `entries` (a power of two, cut to what the controller takes).

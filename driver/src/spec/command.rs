@@ -37,6 +37,7 @@ pub mod admin {
     pub const ABORT: u8 = 0x08;
     pub const SET_FEATURES: u8 = 0x09;
     pub const GET_FEATURES: u8 = 0x0a;
+    pub const ASYNC_EVENT_REQUEST: u8 = 0x0c;
     pub const DOORBELL_BUFFER_CONFIG: u8 = 0x7c;
 }
 
@@ -46,6 +47,7 @@ pub mod nvm {
     pub const FLUSH: u8 = 0x00;
     pub const WRITE: u8 = 0x01;
     pub const READ: u8 = 0x02;
+    pub const COMPARE: u8 = 0x05;
     pub const WRITE_ZEROES: u8 = 0x08;
     pub const DATASET_MANAGEMENT: u8 = 0x09;
 }
@@ -58,6 +60,10 @@ pub const DEALLOCATE: u32 = 1 << 25;
 
 /// Feature identifier of Number of Queues (section 5.27.1.5).
 pub const FEATURE_NUMBER_OF_QUEUES: u8 = 0x07;
+/// Feature identifier of Temperature Threshold (section 5.27.1.3).
+pub const FEATURE_TEMPERATURE_THRESHOLD: u8 = 0x04;
+/// Feature identifier of Asynchronous Event Configuration (section 5.27.1.8).
+pub const FEATURE_ASYNC_EVENTS: u8 = 0x0b;
 /// Feature identifier of Volatile Write Cache (section 5.27.1.4).
 pub const FEATURE_VOLATILE_WRITE_CACHE: u8 = 0x06;
 
@@ -129,6 +135,31 @@ impl Command {
             cdw12: (blocks - 1) | if deallocate { DEALLOCATE } else { 0 },
             ..Self::new(nvm::WRITE_ZEROES)
         }
+    }
+
+    /// Get Log Page (section 5.16): `bytes` (a multiple of 4) from byte `offset` of log `lid` of the controller
+    /// into `prp1`.
+    ///
+    /// # Panics
+    /// When `bytes` is 0: the field is 0's based.
+    #[must_use]
+    pub fn get_log_page(lid: u8, offset: u64, bytes: u32, prp1: u64) -> Self {
+        let dwords = (bytes / 4).checked_sub(1).expect("at least a dword");
+        Self {
+            nsid: u32::MAX,
+            prp1,
+            cdw10: dwords << 16 | u32::from(lid),
+            cdw11: dwords >> 16,
+            cdw12: offset as u32,
+            cdw13: (offset >> 32) as u32,
+            ..Self::new(admin::GET_LOG_PAGE)
+        }
+    }
+
+    /// Abort (section 5.1): command `cid` of submission queue `queue`.
+    #[must_use]
+    pub fn abort(queue: u16, cid: u16) -> Self {
+        Self { cdw10: u32::from(cid) << 16 | u32::from(queue), ..Self::new(admin::ABORT) }
     }
 
     /// Doorbell Buffer Config (section 5.8): shadow doorbells at `doorbells`, EventIdx at `events`, both at a

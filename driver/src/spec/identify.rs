@@ -51,6 +51,10 @@ pub struct IdentifyController {
     pub oacs: u16,
     /// Abort Command Limit, 0's based.
     pub acl: u8,
+    /// Log Page Attributes: bit 2 is Get Log Page at an offset.
+    pub lpa: u8,
+    /// Error Log Page Entries, 0's based.
+    pub elpe: u8,
     /// Required and maximum submission entry size.
     pub sqes: u8,
     /// Required and maximum completion entry size.
@@ -79,6 +83,8 @@ impl IdentifyController {
             rtd3e: u32_at(data, 88),
             oacs: u16_at(data, 256),
             acl: data[258],
+            lpa: data[261],
+            elpe: data[262],
             sqes: data[512],
             cqes: data[513],
             nn: u32_at(data, 516),
@@ -97,6 +103,12 @@ impl IdentifyController {
     #[must_use]
     pub fn has_volatile_write_cache(&self) -> bool {
         self.vwc & 1 != 0
+    }
+
+    /// Whether parts of log pages can be had from an offset (LPA bit 2).
+    #[must_use]
+    pub fn has_log_page_offsets(&self) -> bool {
+        self.lpa & (1 << 2) != 0
     }
 
     /// Whether Doorbell Buffer Config is supported (OACS bit 8).

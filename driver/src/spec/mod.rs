@@ -6,5 +6,6 @@
 pub mod command;
 pub mod completion;
 pub mod identify;
+pub mod log;
 pub mod regs;
 pub mod status;

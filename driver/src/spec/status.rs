@@ -43,6 +43,7 @@ statuses! {
     INVALID_QUEUE_ID = 1, 0x01, "invalid queue identifier";
     INVALID_QUEUE_SIZE = 1, 0x02, "invalid queue size";
     ABORT_LIMIT_EXCEEDED = 1, 0x03, "abort command limit exceeded";
+    EVENT_LIMIT_EXCEEDED = 1, 0x05, "asynchronous event request limit exceeded";
     INVALID_VECTOR = 1, 0x08, "invalid interrupt vector";
     INVALID_LOG_PAGE = 1, 0x09, "invalid log page";
     CONFLICTING_ATTRIBUTES = 1, 0x80, "conflicting attributes";
