@@ -7,6 +7,7 @@ use dmaring::{Device, DeviceName};
 use serde::Serialize;
 
 use crate::guard;
+use crate::health::HealthFacts;
 use crate::output::{self, JsonSink};
 use crate::plan::Extent;
 use crate::table::{pairs, size};
@@ -44,6 +45,7 @@ struct ControllerFacts {
     ready_timeout_ms: u64,
     volatile_write_cache: bool,
     namespaces: Vec<NamespaceFacts>,
+    health: HealthFacts,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,6 +128,7 @@ impl ControllerFacts {
             ready_timeout_ms: info.cap.timeout_ms(),
             volatile_write_cache: identify.has_volatile_write_cache(),
             namespaces,
+            health: HealthFacts::of(device),
         }
     }
 
@@ -150,6 +153,7 @@ impl ControllerFacts {
         if self.namespaces.is_empty() {
             rows.push(("namespace", "none is active".to_owned()));
         }
+        rows.extend(self.health.rows());
         pairs(&rows)
     }
 }

@@ -7,6 +7,7 @@ mod compare;
 mod copy;
 mod count;
 mod guard;
+mod health;
 mod info;
 mod interrupt;
 mod job;

@@ -269,6 +269,11 @@ fn a_model_is_verified_and_compared_as_any_device() {
     let output = run("info model:8MiB");
     assert_status(&output, 0);
     assert!(text(&output.stdout).contains("dmaring model"), "{}", text(&output.stdout));
+    for row in ["warnings          none", "temperature       30 °C", "spare             100%", "media errors      0"] {
+        assert!(text(&output.stdout).contains(row), "{row}: {}", text(&output.stdout));
+    }
+    let health = &json(&run("info model:8MiB --json -"))["health"];
+    assert_eq!((&health["smart"]["temperature_celsius"], &health["errors"]), (&30.into(), &serde_json::json!([])));
     for name in ["model:0", "model:", "model:9999t"] {
         let output = run(&format!("bench {name} --ios 1"));
         assert_status(&output, 1);

@@ -86,6 +86,10 @@ fn a_controller_is_taken_used_and_given_back() {
         "0000:00:04.0 is now on vfio-pci, taken from nvme",
         "0000:00:04.0 is on vfio-pci already",
         "queue pairs",
+        // QEMU's controller is at 323 K.
+        "temperature       50 °C",
+        "warnings          none",
+        "media errors      0",
         "absent info 1",
         "verified 0",
         "absent 1",

@@ -6,8 +6,8 @@ use std::time::Instant;
 use crate::spec::command::{Command, nvm};
 use crate::spec::status::Status;
 
-/// Entries that the error log keeps; ELPE says so, 0's based.
-pub(super) const ERROR_LOG_ENTRIES: usize = 64;
+/// Entries that the error log keeps; ELPE says so, 0's based. More than fit into a page.
+pub(super) const ERROR_LOG_ENTRIES: usize = 100;
 /// Bytes of an entry.
 const ENTRY_BYTES: usize = 64;
 /// Bytes of the SMART / Health Information log.

@@ -17,7 +17,7 @@ fn smart(host: &mut Host) -> SmartLog {
 }
 
 fn errors(host: &mut Host) -> Vec<ErrorEntry> {
-    let page = host.log(ERROR_INFORMATION, 0, 4096).unwrap();
+    let page = host.log(ERROR_INFORMATION, 0, 6400).unwrap();
     page.as_chunks().0.iter().filter_map(ErrorEntry::decode).collect()
 }
 
@@ -115,13 +115,15 @@ fn the_log_keeps_as_many_entries_as_it_says() {
     host.admin(Command { prp1: host.data.iova(), ..Command::identify(CNS_CONTROLLER, 0, 0) }).unwrap();
     let identify = IdentifyController::decode(host.data.read(4096).first_chunk().unwrap());
     let most = u64::from(identify.elpe) + 1;
-    assert_eq!(most, 64);
+    assert_eq!(most * 64, 6400);
+    assert_eq!(host.log(ERROR_INFORMATION, 6404, 4), Err(Status::INVALID_FIELD));
+    host.enable();
     assert!(identify.has_log_page_offsets());
     for _ in 0..most + 7 {
         host.io(nvm::READ, 1 << 40, 1, 0).unwrap_err();
     }
     let counts: Vec<_> = errors(&mut host).iter().map(|e| e.error_count).collect();
-    assert_eq!(counts, (8..=most + 7).rev().collect::<Vec<_>>());
+    assert_eq!(counts, (9..=most + 8).rev().collect::<Vec<_>>());
     // They outlive a reset.
     host.enable();
     assert_eq!(errors(&mut host).len() as u64, most);
