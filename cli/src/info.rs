@@ -26,7 +26,7 @@ pub struct InfoCommand {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 enum Info {
-    Controller(ControllerFacts),
+    Controller(Box<ControllerFacts>),
     Path(PathFacts),
 }
 
@@ -84,7 +84,7 @@ impl InfoCommand {
                 if nsid != 1 {
                     device.namespace(nsid)?;
                 }
-                Info::Controller(ControllerFacts::of(&device))
+                Info::Controller(Box::new(ControllerFacts::of(&device)))
             }
             _ => Info::Path(guard::extent(&Target::open(&self.device, false)?)?.into()),
         };

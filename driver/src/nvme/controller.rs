@@ -261,10 +261,11 @@ fn describe(transport: &dyn Transport, admin: &mut AdminQueue, cap: Cap) -> Resu
     }
     let granted = admin.execute(Command::set_number_of_queues(u16::MAX - 1))?.dw0;
     let queue_pairs = (granted & 0xffff).min(granted >> 16).saturating_add(1).min(u32::from(u16::MAX)) as u16;
+    let version = Version(transport.read32(VS));
     Ok(ControllerInfo {
         cap,
-        version: Version(transport.read32(VS)),
-        max_write_zeroes_bytes: max_write_zeroes(admin, cap, &identify)?,
+        version,
+        max_write_zeroes_bytes: max_write_zeroes(admin, (cap, version), &identify)?,
         max_transfer_bytes: identify.max_transfer_bytes(cap.min_page_bytes()),
         identify,
         queue_pairs,
@@ -275,17 +276,24 @@ fn describe(transport: &dyn Transport, admin: &mut AdminQueue, cap: Cap) -> Resu
 /// MDTS does not hold for Write Zeroes (NVM section 3.2.8). The kernel goes by it all the same, unless the
 /// controller has a limit for zeroes of its own (`nvme_init_non_mdts_limits` in drivers/nvme/host/core.c),
 /// and so do we: longer ones are what firmware has least seen.
-fn max_write_zeroes(admin: &mut AdminQueue, cap: Cap, identify: &IdentifyController) -> Result<Option<u64>, Error> {
+fn max_write_zeroes(
+    admin: &mut AdminQueue,
+    (cap, version): (Cap, Version),
+    identify: &IdentifyController,
+) -> Result<Option<u64>, Error> {
     if !identify.has_write_zeroes() {
         return Ok(None);
     }
     let transfers = identify.max_transfer_bytes(cap.min_page_bytes()).unwrap_or(u64::MAX);
+    // Older ones do not know the structure, and log an error for being asked.
+    if version < Version::V2_0 {
+        return Ok(Some(transfers));
+    }
     match admin.read(Command::identify(CNS_COMMAND_SET_CONTROLLER, 0, 0)) {
         Ok(data) => {
             let own = write_zeroes_limit(&data).and_then(|shift| cap.min_page_bytes().checked_shl(shift.into()));
             Ok(Some(own.filter(|bytes| *bytes > 0).unwrap_or(transfers)))
         }
-        // Controllers before 2.0 do not know the structure.
         Err(Error::Admin { .. }) => Ok(Some(transfers)),
         Err(error) => Err(error),
     }

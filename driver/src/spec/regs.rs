@@ -108,6 +108,11 @@ impl Csts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32);
 
+impl Version {
+    /// 2.0, which parted the command sets.
+    pub const V2_0: Self = Self(0x0002_0000);
+}
+
 impl std::fmt::Display for Version {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.0 >> 16, (self.0 >> 8) & 0xff)?;
