@@ -15,6 +15,7 @@ mod removal;
 mod silence;
 mod sleep;
 mod soak;
+mod twin;
 pub(crate) mod zoo;
 
 use crate::case::Case;
@@ -34,6 +35,7 @@ pub(crate) const ZOO: &[&[Case]] = &[
     binding::ALL,
     mappings::ALL,
     soak::ALL,
+    twin::ALL,
     failures::ALL,
     removal::ALL,
 ];
