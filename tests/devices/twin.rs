@@ -33,6 +33,8 @@ const DEPTH: usize = 16;
 /// Longest transfer.
 const MOST: usize = 1 << 20;
 const CHUNK: usize = 1 << 20;
+/// Where most operations begin, in bytes from the begin of a part.
+const HOT: usize = 64 << 10;
 
 fn the_model_and_qemu_end_alike_in_blocks_of_512(_: &Bench) -> Outcome {
     compare(SECOND, 1, 1, 7, 512)
@@ -116,7 +118,8 @@ fn draw(
     // Mostly short; a page less or more in the middle of one; rarely as long as can be.
     let most = [8, 64, MOST / block - 1][[0, 0, 0, 1, 1, 2][dice.below(6)]];
     let len = (1 + dice.below(most)) * block;
-    let room = (range.end - range.start) as usize - len;
+    // Mostly close together, so that operations meet what others have left.
+    let room = ((range.end - range.start) as usize - len).min([HOT, HOT, HOT, usize::MAX][dice.below(4)]);
     let offset = range.start + (dice.below(room / block + 1) * block) as u64;
     let skew = 4 * dice.below(block / 4);
     let memory = if kind.is_multiple_of(2) { plain.part(skew, len) } else { fixed.part(skew, len) };
