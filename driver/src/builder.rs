@@ -31,6 +31,7 @@ where
     fallback: bool,
     sq_array: bool,
     bounce_bytes: usize,
+    admin_commands: bool,
     _entries: PhantomData<fn(S) -> C>,
 }
 
@@ -43,6 +44,7 @@ impl RingBuilder {
             fallback: false,
             sq_array: false,
             bounce_bytes: BOUNCE_BYTES,
+            admin_commands: false,
             _entries: PhantomData,
         }
     }
@@ -58,6 +60,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             fallback: self.fallback,
             sq_array: self.sq_array,
             bounce_bytes: self.bounce_bytes,
+            admin_commands: self.admin_commands,
             _entries: PhantomData,
         }
     }
@@ -113,10 +116,29 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
     /// Most memory of each queue pair for data that the device cannot reach in place, in bytes, rounded
     /// down to pages. Default: 2 MiB. Transfers beyond it wait for each other; with 0, plain memory that
     /// is neither registered nor from [`Ring::alloc`] is refused with `EFAULT`, and so is a vector of several
-    /// segments that are not whole blocks.
+    /// segments that are not whole blocks, and an NVMe command whose data does not fit.
     #[must_use]
     pub fn bounce_limit(mut self, bytes: usize) -> Self {
         self.bounce_bytes = bytes;
+        self
+    }
+
+    /// Whether the program may send admin commands to a device ([`NVME_URING_CMD_ADMIN`]). Default: false;
+    /// they are answered with `EACCES`, as the kernel answers a process without `CAP_SYS_ADMIN`.
+    ///
+    /// An admin command goes to the controller itself, past all that the ring checks: it can lose data of
+    /// every namespace (Sanitize), and other rings of the process see what it changes. Those that would take
+    /// the controller away from the driver are answered with `EPERM`: Create and Delete I/O Queue,
+    /// Asynchronous Event Request, Doorbell Buffer Config, Virtualization Management, Format NVM, Namespace
+    /// Management and Attachment, and Set Features of Number of Queues, Host Memory Buffer and Keep Alive
+    /// Timer. Each is carried out inside [`Ring::submit`], which returns when the controller has
+    /// answered, or has been stopped because it did not within 60 s (or the command's `timeout_ms`, if that
+    /// is longer). A kernel ring asks the kernel instead.
+    ///
+    /// [`NVME_URING_CMD_ADMIN`]: crate::abi::nvme::NVME_URING_CMD_ADMIN
+    #[must_use]
+    pub fn admin_passthrough(mut self, yes: bool) -> Self {
+        self.admin_commands = yes;
         self
     }
 
@@ -166,6 +188,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             depth: params.cq_entries,
             interrupts: self.completion.sleeps(),
             bounce_bytes: self.bounce_bytes,
+            admin_commands: self.admin_commands,
         };
         Ring::on_device(device, namespace, params, options, self.completion)
     }

@@ -40,7 +40,8 @@ pub enum DeviceName {
         /// The namespace, from 1; there is no other than 1.
         nsid: u32,
     },
-    /// Any path, served by a kernel io_uring.
+    /// Any path, served by a kernel io_uring: a regular file, a block device, or a character device of the
+    /// kernel's NVMe driver (`/dev/ng0n1`, `/dev/nvme0`), which takes NVMe commands only.
     Path(PathBuf),
 }
 

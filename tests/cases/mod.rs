@@ -4,6 +4,7 @@ mod advice;
 mod batch;
 mod bounds;
 mod buffers;
+mod commands;
 mod entries;
 mod files;
 mod flags;
@@ -40,6 +41,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     advice::ALL,
     zeroes::ALL,
     entries::ALL,
+    commands::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

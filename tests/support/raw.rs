@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use dmaring::{DmaBuf, PushError, Ring};
-use io_uring::squeue::Entry;
+use io_uring::squeue::{Entry, Entry128};
 use io_uring::{cqueue, squeue};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
@@ -157,4 +157,13 @@ pub(crate) fn edit(entry: Entry, change: impl FnOnce(&mut [u8; 64])) -> Entry {
     change(&mut bytes);
     // SAFETY: any 64 bytes are such integers.
     unsafe { std::mem::transmute::<[u8; 64], Entry>(bytes) }
+}
+
+/// As [`edit`], of an entry of 128 bytes.
+pub(crate) fn edit128(entry: Entry128, change: impl FnOnce(&mut [u8; 128])) -> Entry128 {
+    // SAFETY: as of `edit`, for 128 bytes.
+    let mut bytes: [u8; 128] = unsafe { std::mem::transmute(entry) };
+    change(&mut bytes);
+    // SAFETY: as above.
+    unsafe { std::mem::transmute::<[u8; 128], Entry128>(bytes) }
 }

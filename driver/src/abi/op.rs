@@ -63,6 +63,9 @@ pub const SQE_VALID_FLAGS: u8 = 0x7f;
 /// `BLOCK_URING_CMD_DISCARD` (6.12), `_IO(0x12, 0)` of linux/blkdev.h: discards `addr3` bytes at `addr`.
 pub const BLOCK_URING_CMD_DISCARD: u32 = 0x1200;
 
+/// `IORING_URING_CMD_FIXED` (6.0): the command's data is in a registered buffer.
+pub const IORING_URING_CMD_FIXED: u32 = 1 << 0;
+
 /// `FALLOC_FL_KEEP_SIZE` (linux/falloc.h).
 pub const FALLOC_FL_KEEP_SIZE: u32 = 1 << 0;
 /// `FALLOC_FL_PUNCH_HOLE`.

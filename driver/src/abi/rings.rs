@@ -225,6 +225,11 @@ impl RingView {
         self.array.is_none() && self.sqe_shift == 0 && !self.cqe32
     }
 
+    /// Whether submission entries are of 128 bytes.
+    pub(crate) fn has_sqe128(&self) -> bool {
+        self.sqe_shift != 0
+    }
+
     /// Whether completion entries are of 32 bytes.
     pub(crate) fn has_cqe32(&self) -> bool {
         self.cqe32
@@ -436,8 +441,7 @@ impl SqeSlot {
     /// The second half of an entry of 128 bytes.
     ///
     /// # Safety
-    /// The ring was made with `SQE128`.
-    #[cfg(test)]
+    /// The ring [`has_sqe128`](RingView::has_sqe128).
     pub(crate) unsafe fn second_half(self) -> [u64; SQE_WORDS] {
         // SAFETY: the caller's promise; every bit pattern is eight words.
         unsafe { self.0.add(1).cast::<[u64; SQE_WORDS]>().read_volatile() }

@@ -8,8 +8,9 @@
 
 use crate::abi::entry::Sqe;
 use crate::abi::op::{
-    IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE, MAX_RW_COUNT, Opcode,
-    RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS, UIO_MAXIOV,
+    IORING_FSYNC_DATASYNC, IORING_NOP_INJECT_RESULT, IORING_URING_CMD_FIXED, IOSQE_BUFFER_SELECT, IOSQE_FIXED_FILE,
+    MAX_RW_COUNT, Opcode, RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC, SQE_VALID_FLAGS,
+    UIO_MAXIOV,
 };
 use crate::nvme::Namespace;
 
@@ -56,8 +57,8 @@ pub(crate) enum Prepared {
         write: bool,
         memory: Memory,
     },
-    /// `BLOCK_URING_CMD_DISCARD`.
-    Discard,
+    /// `URING_CMD`.
+    Command,
 }
 
 /// Checks an entry as `io_init_req` and the operation's prep do.
@@ -188,11 +189,11 @@ fn prepare_fallocate(sqe: &Sqe) -> Result<Prepared, Refusal> {
 /// `io_uring_cmd_prep`. Which command it is shows at issue.
 fn prepare_command(sqe: &Sqe) -> Result<Prepared, Refusal> {
     check_personality(sqe)?;
-    // `cmd_op` shares its word with `__pad1`; of the command's flags (`op_flags`) none is served.
-    if sqe.off >> 32 != 0 || sqe.op_flags != 0 {
+    // `cmd_op` shares its word with `__pad1`. Multishot goes with buffer selection, which is refused above.
+    if sqe.off >> 32 != 0 || sqe.op_flags & !IORING_URING_CMD_FIXED != 0 {
         return Err(prep(libc::EINVAL));
     }
-    Ok(Prepared::Discard)
+    Ok(Prepared::Command)
 }
 
 /// `kiocb_set_rw_flags` for a block device opened with O_DIRECT: whether the data must be durable.

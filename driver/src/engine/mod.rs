@@ -5,6 +5,7 @@
 //! calls; between them only the device works.
 
 pub(crate) mod buffers;
+mod command;
 pub(crate) mod completions;
 pub(crate) mod decode;
 pub(crate) mod files;
@@ -29,7 +30,7 @@ pub use self::mode::CompletionMode;
 use self::ranges::{check_discard, check_fadvise, check_fallocate, check_sync_file_range};
 use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_FIXED_FILE, MAX_RW_COUNT};
-use crate::abi::rings::RingView;
+use crate::abi::rings::{RingView, SqeSlot};
 use crate::error::Error;
 use crate::notify::{Notifier, Patience, Sleeper};
 use crate::nvme::{Health, IoQueue, LineTarget, Namespace, Owner, QueueOptions, Segment, Transfer};
@@ -76,7 +77,7 @@ pub(crate) struct Engine {
 enum Outcome {
     /// It is finished, with this result.
     Done(i32),
-    /// The device has it.
+    /// The device has it, or its completion has been posted.
     Issued,
 }
 
@@ -118,7 +119,7 @@ impl Engine {
     }
 
     /// One entry, by the general path.
-    fn take(&mut self, sqe: &Sqe) -> Result<Outcome, Refusal> {
+    fn take(&mut self, sqe: &Sqe, slot: SqeSlot) -> Result<Outcome, Refusal> {
         let prepared = prepare(sqe)?;
         match prepared {
             Prepared::Nop { res } => Ok(Outcome::Done(res)),
@@ -138,9 +139,9 @@ impl Engine {
                 let target = self.target(sqe)?;
                 self.fallocate(sqe, target)
             }
-            Prepared::Discard => {
+            Prepared::Command => {
                 let target = self.target(sqe)?;
-                self.discard(sqe, target)
+                self.command(sqe, slot, target)
             }
             Prepared::Transfer { write, memory } => {
                 self.segments.clear();

@@ -70,7 +70,7 @@ pub(crate) fn check_fadvise(sqe: &Sqe) -> Result<(), Refusal> {
 /// `blkdev_uring_cmd` and `blkdev_cmd_discard` (block/ioctl.c): the range of a discard, on a device that
 /// `can` discard.
 pub(crate) fn check_discard(sqe: &Sqe, namespace: &Namespace, can: bool) -> Result<(u64, u64), Refusal> {
-    let unused = sqe.ioprio != 0 || sqe.len != 0 || sqe.file_index != 0;
+    let unused = sqe.ioprio != 0 || sqe.len != 0 || sqe.op_flags != 0 || sqe.file_index != 0;
     if unused || sqe.off as u32 != BLOCK_URING_CMD_DISCARD {
         return Err(issue(libc::EINVAL));
     }

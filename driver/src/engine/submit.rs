@@ -94,7 +94,7 @@ impl Engine {
                 return (head, 1);
             };
             let sqe = slot.copy();
-            match self.take(&sqe) {
+            match self.take(&sqe, slot) {
                 Ok(Outcome::Issued) => {}
                 Ok(Outcome::Done(res)) => self.cq.post(sqe.user_data, res, 0),
                 Err(Refusal { errno, ends_batch }) => {

@@ -22,7 +22,7 @@ fn ring(opcodes: &[u8]) -> (RingMemory, Engine) {
             .write(i as u32, &Sqe { opcode: *opcode, user_data: i as u64, ..Sqe::default() }.into());
     }
     view.set_sq_tail(opcodes.len() as u32);
-    let options = QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0 };
+    let options = QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0, admin_commands: false };
     // SAFETY: the entries of these tests name no memory.
     let user = unsafe { UserMemory::promised() };
     let engine = Engine::new(view, options, CompletionMode::Poll, user, Arc::new(Notifier::new().unwrap()));

@@ -236,9 +236,9 @@ impl Engine {
         }
         self.looked = Instant::now();
         for (index, queue) in self.queues.iter_mut().enumerate() {
-            let stalled = queue.stalled_for() > IO_TIMEOUT;
+            let stalled = queue.stalled_for() > IO_TIMEOUT.max(queue.timeout());
             if stalled && queue.owner().health() == Health::Good {
-                tracing::error!(device = queue.owner().name(), "no answer for {IO_TIMEOUT:?}: stopping the controller");
+                tracing::error!(device = queue.owner().name(), "no answer for too long: stopping the controller");
                 queue.owner().stop();
             }
             let errno = match queue.owner().check_health() {

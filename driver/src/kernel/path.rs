@@ -43,6 +43,14 @@ impl KernelFile {
             Error::OpenFile { name: name(), reason, remedy }
         };
         let kind = std::fs::metadata(path).map_err(fail)?.file_type();
+        if kind.is_char_device()
+            && let Some(extent) = nvme_extent(path)
+        {
+            let (file, read_only) = open(path, false).map_err(fail)?;
+            let (size_bytes, block_bytes) = extent;
+            let info = PathInfo { size_bytes, block_bytes, read_only, regular_file: false, direct: true };
+            return Ok(Self { file, info });
+        }
         if !kind.is_file() && !kind.is_block_device() {
             let what = "it is neither a regular file nor a block device".into();
             return Err(Error::Name { name: name(), what });
@@ -66,6 +74,31 @@ impl KernelFile {
         // A read-only device opens for writing all the same, and refuses the writes.
         let read_only = read_only || (kind.is_block_device() && is_read_only(&file).map_err(fail)?);
         Ok(Self { file, info: PathInfo { size_bytes, block_bytes, read_only, regular_file, direct } })
+    }
+}
+
+/// Size and block size, in bytes, behind a character device of the kernel's NVMe driver, which takes NVMe
+/// commands only: those of its namespace (`/dev/ng0n1`), or 0 and 1 of a controller (`/dev/nvme0`). `None` for
+/// other devices.
+fn nvme_extent(path: &Path) -> Option<(u64, u32)> {
+    let number = nix::sys::stat::stat(path).ok()?.st_rdev;
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let device = std::fs::canonicalize(format!("/sys/dev/char/{major}:{minor}")).ok()?;
+    let class = std::fs::canonicalize(device.join("subsystem")).ok()?;
+    match class.file_name()?.to_str()? {
+        "nvme" => Some((0, 1)),
+        "nvme-generic" => {
+            // Its block device stands beside it: nvme0n1 for ng0n1.
+            let disk = format!("nvme{}", device.file_name()?.to_str()?.strip_prefix("ng")?);
+            let number = |file: &str| {
+                let text = std::fs::read_to_string(device.parent()?.join(&disk).join(file)).ok()?;
+                text.trim().parse::<u64>().ok()
+            };
+            let sectors = number("size").unwrap_or(0);
+            let block = number("queue/logical_block_size").and_then(|bytes| u32::try_from(bytes).ok());
+            Some((sectors.saturating_mul(512), block.filter(|bytes| *bytes > 0).unwrap_or(1)))
+        }
+        _ => None,
     }
 }
 

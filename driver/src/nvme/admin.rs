@@ -73,15 +73,27 @@ impl AdminQueue {
         (ENTRIES - 1) << 16 | (ENTRIES - 1)
     }
 
-    /// Sends a command and waits for its completion.
-    pub(super) fn execute(&mut self, mut command: Command) -> Result<Completion, Error> {
+    /// Sends a command and waits for its completion; a status is an error.
+    pub(super) fn execute(&mut self, command: Command) -> Result<Completion, Error> {
+        let completion = self.complete(command, TIMEOUT)?;
+        if completion.status.is_success() {
+            return Ok(completion);
+        }
+        let opcode = command.cdw0 as u8;
+        Err(Error::Admin { device: self.transport.name(), opcode, status: completion.status })
+    }
+
+    /// Sends a command and waits for its completion, whatever its status, for `limit` or, if that is longer,
+    /// the ordinary time.
+    pub(super) fn complete(&mut self, mut command: Command, limit: Duration) -> Result<Completion, Error> {
         let cid = self.next_cid;
         self.next_cid = cid.wrapping_add(1);
         command.cdw0 |= u32::from(cid) << 16;
         self.sq.push(&command);
         self.sq.publish();
         let opcode = command.cdw0 as u8;
-        let deadline = Instant::now() + TIMEOUT;
+        let limit = limit.max(TIMEOUT);
+        let deadline = Instant::now() + limit;
         let mut spins = 0u32;
         loop {
             while let Some(completion) = self.cq.pop() {
@@ -90,14 +102,11 @@ impl AdminQueue {
                     tracing::warn!(?completion, "stale admin completion dropped");
                     continue;
                 }
-                if completion.status.is_success() {
-                    return Ok(completion);
-                }
-                return Err(Error::Admin { device: self.transport.name(), opcode, status: completion.status });
+                return Ok(completion);
             }
             spins += 1;
             if spins > 1000 {
-                self.check(opcode, deadline)?;
+                self.check(opcode, deadline, limit)?;
                 std::thread::sleep(Duration::from_micros(100));
             } else {
                 self.transport.relax();
@@ -105,7 +114,7 @@ impl AdminQueue {
         }
     }
 
-    fn check(&self, opcode: u8, deadline: Instant) -> Result<(), Error> {
+    fn check(&self, opcode: u8, deadline: Instant, waited: Duration) -> Result<(), Error> {
         let csts = Csts(self.transport.read32(CSTS));
         let device = || self.transport.name();
         if csts.is_gone() {
@@ -117,7 +126,7 @@ impl AdminQueue {
         }
         if Instant::now() > deadline {
             let what = format!("admin command {opcode:#04x}");
-            return Err(Error::Timeout { device: device(), what, waited: TIMEOUT });
+            return Err(Error::Timeout { device: device(), what, waited });
         }
         Ok(())
     }

@@ -130,6 +130,11 @@ impl Controller {
         self.lock().read(Command::get_log_page(lid, offset, bytes, 0))
     }
 
+    /// A command whose status is not an error here; `limit` as of [`AdminQueue::complete`].
+    pub(super) fn complete(&self, command: Command, limit: Duration) -> Result<Completion, Error> {
+        self.lock().complete(command, limit)
+    }
+
     /// All active namespaces, each with why it cannot be used if it cannot.
     pub(super) fn namespaces(&self) -> Result<Vec<Found>, Error> {
         let device = self.transport.name();

@@ -5,6 +5,7 @@ use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, PrpSlot};
 use super::queue::{IoQueue, Sink};
 use super::request::{Kind, Segment, Transfer, Zeroes, in_place};
+use crate::abi::entry::Cqe;
 use crate::spec::command::{Command, FUA, deallocate_range, nvm};
 use crate::spec::completion::Completion;
 use crate::spec::status::Status;
@@ -15,8 +16,8 @@ use crate::usermem::UserMemory;
 pub(super) struct Flight {
     /// Where its data begins, in bytes of its request.
     at: u64,
-    list: Option<PrpSlot>,
-    bounce: Option<BouncePages>,
+    pub(super) list: Option<PrpSlot>,
+    pub(super) bounce: Option<BouncePages>,
 }
 
 impl Flight {
@@ -24,9 +25,9 @@ impl Flight {
 }
 
 /// Result of looking for the pages of a command.
-struct Pages {
-    bytes: u64,
-    bounce: Option<BouncePages>,
+pub(super) struct Pages {
+    pub(super) bytes: u64,
+    pub(super) bounce: Option<BouncePages>,
 }
 
 impl IoQueue {
@@ -57,7 +58,7 @@ impl IoQueue {
     }
 
     /// Finds out where the device sees `segments`.
-    fn locate(&self, segments: &mut [Segment]) {
+    pub(super) fn locate(&self, segments: &mut [Segment]) {
         for segment in segments.iter_mut().filter(|s| s.delta.is_none()) {
             segment.delta = self.delta(segment.address, segment.len);
         }
@@ -90,7 +91,7 @@ impl IoQueue {
         self.start(index, user);
     }
 
-    fn start(&mut self, index: u32, user: &UserMemory) {
+    pub(super) fn start(&mut self, index: u32, user: &UserMemory) {
         if !self.waiting.is_empty() || !self.issue_all(index, user) {
             self.waiting.push_back(index);
         }
@@ -130,6 +131,7 @@ impl IoQueue {
             Kind::Flush => return self.issue_flush(index),
             Kind::Discard => return self.issue_discard(index),
             Kind::Zeroes { deallocate } => return self.issue_zeroes(index, deallocate),
+            Kind::Passthrough => return self.issue_passthrough(index, user),
         };
         self.pages.clear();
         let pages = if in_place { Some(self.pages_in_place(index)) } else { self.pages_bounced(index) };
@@ -160,7 +162,7 @@ impl IoQueue {
     }
 
     /// Takes an identifier for the next command, of a request.
-    fn take_id(&mut self, request: u32) -> Option<u16> {
+    pub(super) fn take_id(&mut self, request: u32) -> Option<u16> {
         self.ids.take(self.grant.sq.tail(), request)
     }
 
@@ -216,7 +218,7 @@ impl IoQueue {
 
     /// Collects the pages of the next command where the data is. A command ends where the longest
     /// transfer does, or where the next segment does not continue at a page boundary.
-    fn pages_in_place(&mut self, index: u32) -> Pages {
+    pub(super) fn pages_in_place(&mut self, index: u32) -> Pages {
         let request = &self.requests[index];
         let mut most = (request.len - request.issued).min(self.max_transfer);
         let mut bytes = 0;
@@ -244,7 +246,7 @@ impl IoQueue {
     }
 
     /// Takes bounce pages for the next command: as many as it needs, or as there are.
-    fn pages_bounced(&mut self, index: u32) -> Option<Pages> {
+    pub(super) fn pages_bounced(&mut self, index: u32) -> Option<Pages> {
         let request = &self.requests[index];
         let wanted = (request.len - request.issued).min(self.max_transfer);
         let pages = self.bounce.take(wanted.div_ceil(PAGE_BYTES) as u32, &mut self.pages)?;
@@ -252,7 +254,7 @@ impl IoQueue {
         Some(Pages { bytes, bounce: Some(pages) })
     }
 
-    fn copy_in(&self, index: u32, at: u64, bytes: u64, pages: BouncePages, user: &UserMemory) {
+    pub(super) fn copy_in(&self, index: u32, at: u64, bytes: u64, pages: BouncePages, user: &UserMemory) {
         let request = &self.requests[index];
         for (page, offset) in self.bounce.memory(pages).zip((0..bytes).step_by(PAGE_BYTES as usize)) {
             let mut done = 0;
@@ -300,17 +302,14 @@ impl IoQueue {
             self.lists.give_back(list);
         }
         if let Some(pages) = flight.bounce {
-            if error == 0 && self.requests[index].kind == Kind::Read {
+            if error == 0 && self.requests[index].reads() {
                 let bytes = self.bytes_of(index, &flight, pages);
                 self.copy_out(index, flight.at, bytes, pages, user);
             }
             self.bounce.give_back(pages);
         }
         let request = &mut self.requests[index];
-        request.in_flight -= 1;
-        if request.error == 0 {
-            request.error = error;
-        }
+        request.answered(&completion, error);
         // One that failed while commands of it were still to come ends when its turn comes in `pump`.
         let ended = request.in_flight == 0 && !request.has_more();
         if ended && (request.error == 0 || !self.waiting.contains(&index)) {
@@ -333,7 +332,12 @@ impl IoQueue {
 
     fn end(&mut self, index: u32, sink: &mut Sink) {
         let request = &mut self.requests[index];
-        sink.post(request.user_data, request.result(), 0);
+        let (user_data, res) = (request.user_data, request.result());
+        if request.kind == Kind::Passthrough {
+            sink.post_big(Cqe { user_data, res, flags: 0 }, [request.answer.1, 0]);
+        } else {
+            sink.post(user_data, res, 0);
+        }
         request.segments.clear();
         self.requests.give_back(index);
     }

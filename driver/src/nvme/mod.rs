@@ -13,6 +13,7 @@
 //!   line.rs        the straight line: a plain fixed read or write, SQE to command and back
 //!   request.rs     everything else: requests of any length, alignment and memory
 //!   issue.rs       a request's next command
+//!   passthrough.rs commands as the program writes them
 //!   prp.rs         lists of pages
 //!   bounce.rs      memory for data that the device cannot reach in place
 //! ```
@@ -26,6 +27,7 @@ mod issue;
 mod line;
 mod namespace;
 mod owner;
+mod passthrough;
 mod prp;
 mod queue;
 mod request;
@@ -37,5 +39,6 @@ pub(crate) use fixed::FixedBuffer;
 pub(crate) use line::LineTarget;
 pub use namespace::Namespace;
 pub(crate) use owner::{Health, Owner};
+pub(crate) use passthrough::{AdminData, Passthrough, longest_transfer, may_be_passed};
 pub(crate) use queue::{IoQueue, QueueOptions};
 pub(crate) use request::{Segment, Transfer, Zeroes};

@@ -7,6 +7,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use dmaring_dma::{AddressSpace, Transport, fork};
 
@@ -17,6 +18,7 @@ use super::shadow::Shadow;
 use crate::error::Error;
 use crate::options::DeviceOptions;
 use crate::spec::command::Command;
+use crate::spec::completion::Completion;
 use crate::spec::identify::IDENTIFY_BYTES;
 use crate::spec::log::{self, ErrorEntry, SmartLog};
 use crate::spec::regs::{CSTS, Csts, cq_head_doorbell, sq_tail_doorbell};
@@ -152,6 +154,17 @@ impl Owner {
         let answer = self.controller.admin(command);
         answer.map(drop).inspect_err(|error| {
             if !matches!(error, Error::Admin { .. }) {
+                self.stop();
+            }
+        })
+    }
+
+    /// Sends an admin command of the program's and waits for its answer, whatever its status. A controller that
+    /// does not answer may still use the command's memory: it is stopped.
+    pub(crate) fn pass_admin(&self, command: Command, limit: Duration) -> Result<Completion, Error> {
+        self.check_ours()?;
+        self.controller.complete(command, limit).inspect_err(|_| {
+            if self.check_health() == Health::Good {
                 self.stop();
             }
         })

@@ -39,6 +39,19 @@ fn fill(list: &mut Vec<u64>, pages: &[u64], base: u64) {
     }
 }
 
+/// Bytes of the list for data of `bytes` bytes, whole pages of it.
+pub(super) fn list_bytes(bytes: usize) -> usize {
+    let pages = bytes.div_ceil(PAGE_BYTES as usize);
+    if pages <= 2 { 0 } else { (8 * entries_with_links(pages - 1)).next_multiple_of(PAGE_BYTES as usize) }
+}
+
+/// The list for `pages` (all pages but the first) that begins at `base`, the beginning of a page.
+pub(super) fn lay_out(pages: &[u64], base: u64) -> Vec<u64> {
+    let mut list = Vec::new();
+    fill(&mut list, pages, base);
+    list
+}
+
 /// Memory for lists, in slots of equal length.
 #[derive(Debug)]
 pub(super) struct PrpLists {
@@ -98,6 +111,18 @@ impl PrpLists {
                 Some(([*first, base], Some(PrpSlot(slot))))
             }
         }
+    }
+
+    /// As [`describe`](Self::describe), for a device that may look further than the pages go: there it finds
+    /// address 0, which is never mapped, and not what the list held before.
+    pub(super) fn describe_alone(&mut self, pages: &[u64]) -> Option<([u64; 2], Option<PrpSlot>)> {
+        let described = self.describe(pages)?;
+        if let Some(PrpSlot(slot)) = described.1 {
+            let used = self.scratch.len() * 8;
+            let rest = self.region.slice(slot as usize * self.slot_bytes + used, self.slot_bytes - used);
+            rest.write_slice(&vec![0; rest.len()], 0).expect("as long as the slice");
+        }
+        Some(described)
     }
 
     /// Copies `bytes` (at most the shortest slot, 64) into a slot, for a command whose data is that.

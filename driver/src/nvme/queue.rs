@@ -18,6 +18,7 @@ use super::ids::CommandIds;
 use super::issue::Flight;
 use super::line::LineTarget;
 use super::owner::{Owner, QueueGrant};
+use super::passthrough::longest_transfer;
 use super::prp::PrpLists;
 use super::request::Requests;
 use crate::error::Error;
@@ -25,7 +26,7 @@ use crate::error::Error;
 /// The longest transfer of one command, whatever the controller allows: it bounds the lists. With a
 /// first page that is begun in the middle it touches 1,024 pages, the most that implementations which
 /// gather pages into an iovec can take (QEMU answers an internal error beyond IOV_MAX).
-const MOST_TRANSFER: u64 = (4 << 20) - super::prp::PAGE_BYTES;
+pub(super) const MOST_TRANSFER: u64 = (4 << 20) - super::prp::PAGE_BYTES;
 
 /// How a queue pair is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct QueueOptions {
     pub(crate) interrupts: bool,
     /// Memory for data that the device cannot reach in place, in bytes.
     pub(crate) bounce_bytes: usize,
+    /// Whether the program may send admin commands.
+    pub(crate) admin_commands: bool,
 }
 
 /// Counters of a queue pair, since it was made.
@@ -87,6 +90,8 @@ pub(crate) struct IoQueue {
     /// Addresses of the pages of the command being made.
     pub(super) pages: Vec<u64>,
     pub(super) max_transfer: u64,
+    /// How long the device may leave a command of the program's unanswered, at least.
+    pub(super) timeout: Duration,
     /// The longest Write Zeroes, in bytes.
     pub(super) max_zeroes: u64,
     pub(super) stats: QueueStats,
@@ -113,7 +118,7 @@ impl IoQueue {
     pub(crate) fn new(owner: Arc<Owner>, options: QueueOptions) -> Result<Self, Error> {
         let space = owner.space();
         // Memory first: once the controller knows the queue, nothing here can fail without undoing it.
-        let max_transfer = owner.info().max_transfer_bytes.unwrap_or(MOST_TRANSFER).min(MOST_TRANSFER);
+        let max_transfer = longest_transfer(owner.info());
         let lists = PrpLists::new(space, max_transfer, options.depth)?;
         let bounce = BouncePool::new(space, options.bounce_bytes)?;
         let event = if options.interrupts { Some(event_fd()?) } else { None };
@@ -128,6 +133,7 @@ impl IoQueue {
             flights: vec![Flight::NONE; entries as usize],
             pages: Vec::with_capacity((max_transfer / super::prp::PAGE_BYTES) as usize + 2),
             max_transfer,
+            timeout: Duration::ZERO,
             max_zeroes: owner.info().max_write_zeroes_bytes.unwrap_or(0),
             stats: QueueStats::default(),
             patience: if owner.space().transport().needs_relax() { 64 } else { 4096 },
@@ -265,10 +271,18 @@ impl IoQueue {
         find(&self.pool_reach).or_else(|| find(&self.fixed_reach))
     }
 
+    /// How long it may take over what is in flight, at least.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// How long the device has left commands in flight without answering any. Asked now and then, not per
     /// command.
     pub(crate) fn stalled_for(&mut self) -> Duration {
         let (commands, batches, since) = self.moved;
+        if !self.is_busy() {
+            self.timeout = Duration::ZERO;
+        }
         if !self.is_busy() || (commands, batches) != (self.stats.commands, self.stats.cq_doorbells) {
             self.moved = (self.stats.commands, self.stats.cq_doorbells, Instant::now());
             return Duration::ZERO;

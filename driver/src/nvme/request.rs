@@ -10,6 +10,9 @@
 use std::ops::{Index, IndexMut};
 
 use super::namespace::Namespace;
+use super::passthrough::Passthrough;
+use crate::spec::command::Command;
+use crate::spec::completion::Completion;
 
 /// A piece of the program's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,8 @@ pub(super) enum Kind {
     Zeroes {
         deallocate: bool,
     },
+    /// A command of the program's own.
+    Passthrough,
 }
 
 /// A request between its SQE and its CQE.
@@ -84,6 +89,10 @@ pub(super) struct Request {
     /// The device reaches every segment, and any of them can end a command.
     pub(super) in_place: bool,
     pub(super) segments: Vec<Segment>,
+    /// The command of a passthrough, without its data.
+    pub(super) command: Command,
+    /// Status, and dwords 0 and 1, of a passthrough that has been answered.
+    pub(super) answer: (u16, u64),
 }
 
 impl Request {
@@ -101,6 +110,8 @@ impl Request {
             in_place: false,
             // As the kernel's UIO_FASTIOV: vectors of up to 8 cost no allocation.
             segments: Vec::with_capacity(8),
+            command: Command::default(),
+            answer: (0, 0),
         }
     }
 
@@ -132,6 +143,38 @@ impl Request {
         self.len = zeroes.len;
     }
 
+    /// Its segments are there already.
+    pub(super) fn passthrough(&mut self, passthrough: &Passthrough, in_place: bool, namespace: &Namespace) {
+        self.begin(passthrough.user_data, namespace);
+        self.kind = Kind::Passthrough;
+        self.command = Command::from(&passthrough.command);
+        // As a flush, if there is no data.
+        self.len = passthrough.len.max(1);
+        self.in_place = in_place;
+    }
+
+    /// Whether its data comes from the device.
+    pub(super) fn reads(&self) -> bool {
+        match self.kind {
+            Kind::Read => true,
+            Kind::Passthrough => self.command.cdw0 & 1 == 0,
+            _ => false,
+        }
+    }
+
+    /// One of its commands has been answered, with this errno or 0.
+    pub(super) fn answered(&mut self, completion: &Completion, error: i32) {
+        self.in_flight -= 1;
+        if self.error != 0 {
+            return;
+        }
+        if self.kind == Kind::Passthrough {
+            self.answer = (completion.status.bits(), completion.result());
+        } else {
+            self.error = error;
+        }
+    }
+
     fn begin(&mut self, user_data: u64, namespace: &Namespace) {
         self.user_data = user_data;
         self.nsid = namespace.nsid;
@@ -154,6 +197,7 @@ impl Request {
             _ if self.error != 0 => self.error,
             Kind::Flush | Kind::Discard | Kind::Zeroes { .. } => 0,
             Kind::Read | Kind::Write { .. } => self.len as i32,
+            Kind::Passthrough => self.answer.0.into(),
         }
     }
 

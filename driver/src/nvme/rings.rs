@@ -71,6 +71,8 @@ pub(super) struct SqRing {
     /// Position of the next entry; runs freely.
     tail: u32,
     rung: u32,
+    /// There may be words in the slots that reads and writes do not write.
+    foreign: bool,
     doorbell: Doorbell,
     mapping: Mapping,
 }
@@ -103,7 +105,7 @@ impl SqRing {
         let region = Arc::new(DmaRegion::new(entries as usize * size_of::<Command>())?);
         let base = region.as_ptr().cast();
         let mapping = space.map(region, Direction::Both)?;
-        Ok(Self { entries: base, mask: entries - 1, tail: 0, rung: 0, doorbell, mapping })
+        Ok(Self { entries: base, mask: entries - 1, tail: 0, rung: 0, foreign: false, doorbell, mapping })
     }
 
     /// Where the device sees it.
@@ -156,8 +158,19 @@ impl SqRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// Writes a command of any words at the tail. From then on the straight line must not use the ring: it
+    /// relies on zeroes.
+    pub(super) fn push_foreign(&mut self, command: &Command) {
+        self.foreign = true;
+        self.push(command);
+    }
+
     /// Writes a read or write at the tail, as [`SlotRun::write_transfer`].
     pub(super) fn push_transfer(&mut self, head: u64, prp: [u64; 2], slba: u64, cdw12: u32) {
+        if self.foreign {
+            self.push(&Command::default());
+            self.tail = self.tail.wrapping_sub(1);
+        }
         // SAFETY: a run of one slot; at the tail the device does not read yet.
         unsafe { self.run(1).write_transfer(0, head, prp, slba, cdw12) };
         self.tail = self.tail.wrapping_add(1);

@@ -38,7 +38,11 @@ pub mod admin {
     pub const SET_FEATURES: u8 = 0x09;
     pub const GET_FEATURES: u8 = 0x0a;
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0c;
+    pub const NAMESPACE_MANAGEMENT: u8 = 0x0d;
+    pub const NAMESPACE_ATTACHMENT: u8 = 0x15;
+    pub const VIRTUALIZATION_MANAGEMENT: u8 = 0x1c;
     pub const DOORBELL_BUFFER_CONFIG: u8 = 0x7c;
+    pub const FORMAT_NVM: u8 = 0x80;
 }
 
 /// Opcodes of the NVM command set (NVM section 3, figure 21).
@@ -64,6 +68,10 @@ pub const FEATURE_NUMBER_OF_QUEUES: u8 = 0x07;
 pub const FEATURE_TEMPERATURE_THRESHOLD: u8 = 0x04;
 /// Feature identifier of Asynchronous Event Configuration (section 5.27.1.8).
 pub const FEATURE_ASYNC_EVENTS: u8 = 0x0b;
+/// Feature identifier of Host Memory Buffer (section 5.27.1.10).
+pub const FEATURE_HOST_MEMORY_BUFFER: u8 = 0x0d;
+/// Feature identifier of Keep Alive Timer (section 5.27.1.12).
+pub const FEATURE_KEEP_ALIVE_TIMER: u8 = 0x0f;
 /// Feature identifier of Volatile Write Cache (section 5.27.1.4).
 pub const FEATURE_VOLATILE_WRITE_CACHE: u8 = 0x06;
 

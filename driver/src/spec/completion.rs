@@ -23,6 +23,12 @@ pub struct Completion {
 pub const COMPLETION_BYTES: usize = 16;
 
 impl Completion {
+    /// Dwords 0 and 1.
+    #[must_use]
+    pub fn result(&self) -> u64 {
+        u64::from(self.dw0) | u64::from(self.dw1) << 32
+    }
+
     /// Decodes the four words of an entry. The phase tag is bit 16 of the last.
     #[must_use]
     pub fn decode(words: [u32; 4]) -> Self {
