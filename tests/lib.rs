@@ -3,7 +3,8 @@
 //! ```text
 //! cargo test -p dmaring-tests
 //!   kernel_loop                        kernel io_uring on an O_DIRECT loop device of this machine
-//!   model_*                            dmaring on the model, stepped by the caller or by a thread
+//!   model_*                            dmaring on the model, stepped by the caller or by a thread, and with
+//!                                      doorbells in memory
 //!   guest_kernel                       kernel io_uring on an NVMe device of a guest
 //!   pci_poll, _interrupt, _adaptive    dmaring on such a device through VFIO
 //!   pci                                cases that only a device has, each on a controller that suits it

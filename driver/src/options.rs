@@ -52,3 +52,28 @@ impl DeviceOptions {
         identify.has_shadow_doorbells() && self.shadow_doorbells.unwrap_or(identify.vid != QEMU)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::identify::IDENTIFY_BYTES;
+
+    #[test]
+    fn shadow_doorbells_are_for_controllers_that_offer_them_and_gain_by_them() {
+        let identify = |vid: u16, offered: bool| {
+            let mut data = [0; IDENTIFY_BYTES];
+            data[..2].copy_from_slice(&vid.to_le_bytes());
+            data[257] = u8::from(offered);
+            IdentifyController::decode(&data)
+        };
+        let of = |options: &DeviceOptions, vid, offered| options.wants_shadow_doorbells(&identify(vid, offered));
+        let (auto, on, off) = (
+            DeviceOptions::default(),
+            DeviceOptions::default().shadow_doorbells(true),
+            DeviceOptions::default().shadow_doorbells(false),
+        );
+        assert_eq!((of(&auto, QEMU, true), of(&auto, 1, true), of(&auto, 1, false)), (false, true, false));
+        assert_eq!((of(&on, QEMU, true), of(&on, QEMU, false)), (true, false));
+        assert!(!of(&off, 1, true));
+    }
+}

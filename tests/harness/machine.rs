@@ -50,6 +50,7 @@ pub(super) fn suites() -> Vec<Suite> {
         on("model_threaded", None, cases::COMMON_AND_DEVICE),
         on("model_threaded_interrupt", None, cases::COMMON_AND_DEVICE),
         on("model_threaded_adaptive", None, cases::COMMON_AND_DEVICE),
+        on("model_shadow_doorbells", None, cases::COMMON_AND_DEVICE),
         on("guest_kernel", Some(Machine::Pair), cases::COMMON),
         on("pci_poll", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
         on("pci_interrupt", Some(Machine::Pair), cases::COMMON_AND_DEVICE),

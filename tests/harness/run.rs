@@ -77,7 +77,9 @@ fn model(backend: &str) -> Result<Device, dmaring::Error> {
         return Device::open(&format!("model:{DEVICE_BYTES}"));
     }
     let os = |reason| dmaring::Error::Os { call: "memory of the model", reason };
-    Device::on(Arc::new(Model::stepped("model:", ModelConfig::ram(DEVICE_BYTES).map_err(os)?)))
+    let shadow_doorbells = backend == "model_shadow_doorbells";
+    let config = ModelConfig { shadow_doorbells, ..ModelConfig::ram(DEVICE_BYTES).map_err(os)? };
+    Device::on(Arc::new(Model::stepped("model:", config)))
 }
 
 /// Prints a line, whole; a reader that has gone is no failure of the tests.
