@@ -8,7 +8,8 @@ use std::os::fd::RawFd;
 use io_uring::{cqueue, squeue};
 
 use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
-use crate::abi::rings::{Cqes, RingView, Sqes};
+use crate::abi::rings::RingView;
+use crate::abi::slots::{Cqes, Sqes};
 use crate::body::Body;
 
 /// The submission queue is full.

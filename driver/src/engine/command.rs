@@ -14,7 +14,7 @@ use crate::abi::nvme::{
     NVME_URING_CMD_ADMIN, NVME_URING_CMD_ADMIN_VEC, NVME_URING_CMD_IO, NVME_URING_CMD_IO_VEC, NvmeUringCmd,
 };
 use crate::abi::op::{IORING_URING_CMD_FIXED, UIO_MAXIOV};
-use crate::abi::rings::SqeSlot;
+use crate::abi::slots::SqeSlot;
 use crate::nvme::{AdminData, Passthrough, Segment, longest_transfer, may_be_passed};
 use crate::spec::command::Command;
 

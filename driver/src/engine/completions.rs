@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use crate::abi::entry::Cqe;
 use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
-use crate::abi::rings::{CqeRun, RingView};
+use crate::abi::rings::RingView;
+use crate::abi::slots::CqeRun;
 
 /// The engine's side of the completion ring.
 #[derive(Debug)]

@@ -18,7 +18,8 @@ use super::prp::PAGE_BYTES;
 use super::queue::{IoQueue, Sink};
 use super::rings::SlotRun;
 use crate::abi::entry::Sqe;
-use crate::abi::rings::{RingView, SqeRun};
+use crate::abi::rings::RingView;
+use crate::abi::slots::SqeRun;
 use crate::spec::command::nvm;
 use crate::usermem::UserMemory;
 
