@@ -302,10 +302,9 @@ impl IoQueue {
     #[inline(always)] // as `submit_one`
     pub(crate) fn publish_batch(&mut self, commands: u32) {
         debug_assert_eq!(commands, self.grant.sq.unpublished(), "everything written is rung for");
+        self.grant.sq.publish();
         self.stats.commands += u64::from(commands);
         self.stats.sq_doorbells += 1;
-        // Last, so that nothing has to be kept in registers across it.
-        self.grant.sq.publish();
     }
 }
 
