@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dmaring::abi::entry::Sqe;
-use dmaring::abi::op::BLOCK_URING_CMD_DISCARD;
+use dmaring::abi::op::{BLOCK_URING_CMD_DISCARD, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE};
 use dmaring::model::{Model, ModelConfig, ModelNamespace, Storage};
 use dmaring::{Device, Ring};
 use io_uring::opcode;
@@ -114,7 +114,7 @@ fn draw(
     [plain, fixed]: &[Memory; 2],
     batch: u64,
 ) -> (String, Entry, Option<Memory>) {
-    let kind = dice.below(12);
+    let kind = dice.below(13);
     // Mostly short; a page less or more in the middle of one; rarely as long as can be.
     let most = [8, 64, MOST / block - 1][[0, 0, 0, 1, 1, 2][dice.below(6)]];
     let len = (1 + dice.below(most)) * block;
@@ -147,6 +147,10 @@ fn draw(
         }
         9 => discard(offset, len as u64),
         10 => opcode::Fsync::new(FILE).build(),
+        11 => {
+            let mode = [FALLOC_FL_ZERO_RANGE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE][dice.below(2)];
+            opcode::Fallocate::new(FILE, len as u64).offset(offset).mode(mode.cast_signed()).build()
+        }
         // What is refused, and a transfer that reaches beyond the end.
         _ => match dice.below(4) {
             0 => write(&memory.part(0, len - 4), offset),
