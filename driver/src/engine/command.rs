@@ -14,12 +14,13 @@ use crate::abi::nvme::{
     NVME_URING_CMD_ADMIN, NVME_URING_CMD_ADMIN_VEC, NVME_URING_CMD_IO, NVME_URING_CMD_IO_VEC, NvmeUringCmd,
 };
 use crate::abi::op::{IORING_URING_CMD_FIXED, UIO_MAXIOV};
-use crate::abi::slots::SqeSlot;
 use crate::nvme::{AdminData, Passthrough, Segment, longest_transfer, may_be_passed};
 use crate::spec::command::Command;
 
 impl Engine {
-    pub(super) fn command(&mut self, sqe: &Sqe, slot: SqeSlot, target: usize) -> Result<Outcome, Refusal> {
+    #[cold] // out of the way of reads and writes
+    pub(super) fn command(&mut self, sqe: &Sqe) -> Result<Outcome, Refusal> {
+        let target = self.target(sqe)?;
         let (admin, vector) = match sqe.off as u32 {
             NVME_URING_CMD_IO => (false, false),
             NVME_URING_CMD_IO_VEC => (false, true),
@@ -31,7 +32,8 @@ impl Engine {
         if !self.rings.has_sqe128() || !self.rings.has_cqe32() {
             return Err(issue(libc::EOPNOTSUPP));
         }
-        // SAFETY: checked above, and the slot is of this ring.
+        let slot = self.rings.slot(self.at).ok_or(issue(libc::EINVAL))?;
+        // SAFETY: checked above.
         let command = NvmeUringCmd::of_entry(sqe, &unsafe { slot.second_half() });
         if command.flags != 0 {
             return Err(issue(libc::EINVAL));

@@ -31,7 +31,6 @@ use self::ranges::{check_discard, check_fadvise, check_fallocate, check_sync_fil
 use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_FIXED_FILE, MAX_RW_COUNT};
 use crate::abi::rings::RingView;
-use crate::abi::slots::SqeSlot;
 use crate::error::Error;
 use crate::notify::{Notifier, Patience, Sleeper};
 use crate::nvme::{Health, IoQueue, LineTarget, Namespace, Owner, QueueOptions, Segment, Transfer};
@@ -50,6 +49,8 @@ pub(crate) struct Engine {
     /// The file that the straight line of the hot queue serves.
     hot_file: u32,
     straight: bool,
+    /// Position of the entry at hand, on a ring that is not straight.
+    at: u32,
     files: Files,
     buffers: Buffers,
     user: UserMemory,
@@ -98,6 +99,7 @@ impl Engine {
             hot: 0,
             hot_file: u32::MAX,
             straight: rings.is_plain(),
+            at: 0,
             files: Files::default(),
             buffers: Buffers::default(),
             user,
@@ -120,7 +122,7 @@ impl Engine {
     }
 
     /// One entry, by the general path.
-    fn take(&mut self, sqe: &Sqe, slot: SqeSlot) -> Result<Outcome, Refusal> {
+    fn take(&mut self, sqe: &Sqe) -> Result<Outcome, Refusal> {
         let prepared = prepare(sqe)?;
         match prepared {
             Prepared::Nop { res } => Ok(Outcome::Done(res)),
@@ -140,10 +142,7 @@ impl Engine {
                 let target = self.target(sqe)?;
                 self.fallocate(sqe, target)
             }
-            Prepared::Command => {
-                let target = self.target(sqe)?;
-                self.command(sqe, slot, target)
-            }
+            Prepared::Command => self.command(sqe),
             Prepared::Transfer { write, memory } => {
                 self.segments.clear();
                 // Memory that cannot be is refused while preparing, a bad registered range at issue.

@@ -85,6 +85,7 @@ impl Engine {
                 }
                 Some(self.rings.plain_slot(head))
             } else {
+                self.at = head;
                 self.rings.slot(head)
             };
             head = head.wrapping_add(1);
@@ -94,7 +95,7 @@ impl Engine {
                 return (head, 1);
             };
             let sqe = slot.copy();
-            match self.take(&sqe, slot) {
+            match self.take(&sqe) {
                 Ok(Outcome::Issued) => {}
                 Ok(Outcome::Done(res)) => self.cq.post(sqe.user_data, res, 0),
                 Err(Refusal { errno, ends_batch }) => {

@@ -5,7 +5,6 @@ use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, PrpSlot};
 use super::queue::{IoQueue, Sink};
 use super::request::{Kind, Segment, Transfer, Zeroes, in_place};
-use crate::abi::entry::Cqe;
 use crate::spec::command::{Command, FUA, deallocate_range, nvm};
 use crate::spec::completion::Completion;
 use crate::spec::status::Status;
@@ -15,12 +14,15 @@ use crate::usermem::UserMemory;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
     /// Where its data begins, in bytes of its request.
-    at: u64,
+    pub(super) at: u64,
     pub(super) list: Option<PrpSlot>,
     pub(super) bounce: Option<BouncePages>,
 }
 
 impl Flight {
+    /// `at` of a command of the program's own.
+    pub(super) const PASSTHROUGH: u64 = u64::MAX;
+
     pub(super) const NONE: Self = Self { at: 0, list: None, bounce: None };
 }
 
@@ -218,6 +220,7 @@ impl IoQueue {
 
     /// Collects the pages of the next command where the data is. A command ends where the longest
     /// transfer does, or where the next segment does not continue at a page boundary.
+    #[inline(always)] // into the hotter of its two callers as well
     pub(super) fn pages_in_place(&mut self, index: u32) -> Pages {
         let request = &self.requests[index];
         let mut most = (request.len - request.issued).min(self.max_transfer);
@@ -246,6 +249,7 @@ impl IoQueue {
     }
 
     /// Takes bounce pages for the next command: as many as it needs, or as there are.
+    #[inline(always)] // as `pages_in_place`
     pub(super) fn pages_bounced(&mut self, index: u32) -> Option<Pages> {
         let request = &self.requests[index];
         let wanted = (request.len - request.issued).min(self.max_transfer);
@@ -266,7 +270,7 @@ impl IoQueue {
         }
     }
 
-    fn copy_out(&self, index: u32, at: u64, bytes: u64, pages: BouncePages, user: &UserMemory) {
+    pub(super) fn copy_out(&self, index: u32, at: u64, bytes: u64, pages: BouncePages, user: &UserMemory) {
         let request = &self.requests[index];
         for (page, offset) in self.bounce.memory(pages).zip((0..bytes).step_by(PAGE_BYTES as usize)) {
             let mut done = 0;
@@ -301,15 +305,21 @@ impl IoQueue {
         if let Some(list) = flight.list {
             self.lists.give_back(list);
         }
+        if flight.at == Flight::PASSTHROUGH {
+            return self.finish_passthrough(index, flight.bounce, &completion, sink, user);
+        }
         if let Some(pages) = flight.bounce {
-            if error == 0 && self.requests[index].reads() {
+            if error == 0 && self.requests[index].kind == Kind::Read {
                 let bytes = self.bytes_of(index, &flight, pages);
                 self.copy_out(index, flight.at, bytes, pages, user);
             }
             self.bounce.give_back(pages);
         }
         let request = &mut self.requests[index];
-        request.answered(&completion, error);
+        request.in_flight -= 1;
+        if request.error == 0 {
+            request.error = error;
+        }
         // One that failed while commands of it were still to come ends when its turn comes in `pump`.
         let ended = request.in_flight == 0 && !request.has_more();
         if ended && (request.error == 0 || !self.waiting.contains(&index)) {
@@ -332,12 +342,7 @@ impl IoQueue {
 
     fn end(&mut self, index: u32, sink: &mut Sink) {
         let request = &mut self.requests[index];
-        let (user_data, res) = (request.user_data, request.result());
-        if request.kind == Kind::Passthrough {
-            sink.post_big(Cqe { user_data, res, flags: 0 }, [request.answer.1, 0]);
-        } else {
-            sink.post(user_data, res, 0);
-        }
+        sink.post(request.user_data, request.result(), 0);
         request.segments.clear();
         self.requests.give_back(index);
     }

@@ -6,17 +6,20 @@ use std::time::Duration;
 use dmaring_dma::{AddressSpace, Direction, DmaRegion, Mapping};
 use vm_memory::{Bytes, VolatileSlice};
 
+use super::bounce::BouncePages;
 use super::controller::ControllerInfo;
 use super::issue::Flight;
 use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, lay_out, list_bytes};
-use super::queue::{IoQueue, MOST_TRANSFER};
+use super::queue::{IoQueue, MOST_TRANSFER, Sink};
 use super::request::Segment;
+use crate::abi::entry::Cqe;
 use crate::abi::nvme::NvmeUringCmd;
 use crate::error::Error;
 use crate::spec::command::{
     Command, FEATURE_HOST_MEMORY_BUFFER, FEATURE_KEEP_ALIVE_TIMER, FEATURE_NUMBER_OF_QUEUES, admin, nvm,
 };
+use crate::spec::completion::Completion;
 use crate::usermem::UserMemory;
 
 /// An I/O command of the program's.
@@ -118,10 +121,11 @@ impl IoQueue {
     }
 
     /// The one command of a request.
+    #[cold] // out of the way of reads and writes
     pub(super) fn issue_passthrough(&mut self, index: u32, user: &UserMemory) -> bool {
         let request = &self.requests[index];
         let (mut command, len) = (request.command, request.len);
-        let mut flight = Flight::NONE;
+        let mut flight = Flight { at: Flight::PASSTHROUGH, ..Flight::NONE };
         if !request.segments.is_empty() {
             self.pages.clear();
             let pages = if request.in_place { Some(self.pages_in_place(index)) } else { self.pages_bounced(index) };
@@ -153,6 +157,36 @@ impl IoQueue {
         request.in_flight += 1;
         self.grant.sq.push_foreign(&Command { cdw0: command.cdw0 | u32::from(cid) << 16, ..command });
         true
+    }
+}
+
+impl IoQueue {
+    /// The command of a request has been answered, or has failed with the device (`Request::error`).
+    #[cold]
+    pub(super) fn finish_passthrough(
+        &mut self,
+        index: u32,
+        bounce: Option<BouncePages>,
+        completion: &Completion,
+        sink: &mut Sink,
+        user: &UserMemory,
+    ) {
+        let request = &self.requests[index];
+        let (user_data, error) = (request.user_data, request.error);
+        let moved = error == 0 && completion.status.is_success() && request.command.cdw0 & 1 == 0;
+        if let Some(pages) = bounce {
+            if moved {
+                self.copy_out(index, 0, request.len, pages, user);
+            }
+            self.bounce.give_back(pages);
+        }
+        let (res, result) =
+            if error == 0 { (completion.status.bits().into(), completion.result()) } else { (error, 0) };
+        sink.post_big(Cqe { user_data, res, flags: 0 }, [result, 0]);
+        let request = &mut self.requests[index];
+        request.in_flight = 0;
+        request.segments.clear();
+        self.requests.give_back(index);
     }
 }
 

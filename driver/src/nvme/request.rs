@@ -12,7 +12,6 @@ use std::ops::{Index, IndexMut};
 use super::namespace::Namespace;
 use super::passthrough::Passthrough;
 use crate::spec::command::Command;
-use crate::spec::completion::Completion;
 
 /// A piece of the program's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +90,6 @@ pub(super) struct Request {
     pub(super) segments: Vec<Segment>,
     /// The command of a passthrough, without its data.
     pub(super) command: Command,
-    /// Status, and dwords 0 and 1, of a passthrough that has been answered.
-    pub(super) answer: (u16, u64),
 }
 
 impl Request {
@@ -111,7 +108,6 @@ impl Request {
             // As the kernel's UIO_FASTIOV: vectors of up to 8 cost no allocation.
             segments: Vec::with_capacity(8),
             command: Command::default(),
-            answer: (0, 0),
         }
     }
 
@@ -153,28 +149,6 @@ impl Request {
         self.in_place = in_place;
     }
 
-    /// Whether its data comes from the device.
-    pub(super) fn reads(&self) -> bool {
-        match self.kind {
-            Kind::Read => true,
-            Kind::Passthrough => self.command.cdw0 & 1 == 0,
-            _ => false,
-        }
-    }
-
-    /// One of its commands has been answered, with this errno or 0.
-    pub(super) fn answered(&mut self, completion: &Completion, error: i32) {
-        self.in_flight -= 1;
-        if self.error != 0 {
-            return;
-        }
-        if self.kind == Kind::Passthrough {
-            self.answer = (completion.status.bits(), completion.result());
-        } else {
-            self.error = error;
-        }
-    }
-
     fn begin(&mut self, user_data: u64, namespace: &Namespace) {
         self.user_data = user_data;
         self.nsid = namespace.nsid;
@@ -195,9 +169,8 @@ impl Request {
     pub(super) fn result(&self) -> i32 {
         match self.kind {
             _ if self.error != 0 => self.error,
-            Kind::Flush | Kind::Discard | Kind::Zeroes { .. } => 0,
+            Kind::Flush | Kind::Discard | Kind::Zeroes { .. } | Kind::Passthrough => 0,
             Kind::Read | Kind::Write { .. } => self.len as i32,
-            Kind::Passthrough => self.answer.0.into(),
         }
     }
 

@@ -165,11 +165,17 @@ impl SqRing {
         self.push(command);
     }
 
+    /// Puts back the zeroes at the tail.
+    #[cold]
+    fn clear(&mut self) {
+        self.push(&Command::default());
+        self.tail = self.tail.wrapping_sub(1);
+    }
+
     /// Writes a read or write at the tail, as [`SlotRun::write_transfer`].
     pub(super) fn push_transfer(&mut self, head: u64, prp: [u64; 2], slba: u64, cdw12: u32) {
         if self.foreign {
-            self.push(&Command::default());
-            self.tail = self.tail.wrapping_sub(1);
+            self.clear();
         }
         // SAFETY: a run of one slot; at the tail the device does not read yet.
         unsafe { self.run(1).write_transfer(0, head, prp, slba, cdw12) };
