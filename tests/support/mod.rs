@@ -1,5 +1,6 @@
 //! What cases are written with.
 
+pub(crate) mod command;
 pub(crate) mod counting;
 pub(crate) mod isolate;
 pub(crate) mod loop_device;
