@@ -171,6 +171,21 @@ mod tests {
         found
     }
 
+    #[test]
+    fn lists_of_admin_data_fit_their_memory() {
+        for pages in [1, 2, 3, 4, 512, 513, 514, 1023, 1024, 2000] {
+            let all: Vec<u64> = (1..=pages).map(|page| page as u64 * PAGE_BYTES).collect();
+            let bytes = list_bytes(pages * PAGE_BYTES as usize);
+            if pages <= 2 {
+                assert_eq!(bytes, 0);
+                continue;
+            }
+            let list = lay_out(&all[1..], 1 << 32);
+            assert!(8 * list.len() <= bytes && bytes.is_multiple_of(PAGE_BYTES as usize), "{pages}");
+            assert_eq!(walk(&list, 1 << 32, pages - 1), all[1..], "{pages}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_controller_that_walks_the_list_finds_every_page_in_order(pages in 1usize..3000) {

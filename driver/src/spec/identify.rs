@@ -234,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_write_zeroes_of_0_is_none() {
+        let mut data = [0; IDENTIFY_BYTES];
+        data[0] = 9;
+        assert_eq!(write_zeroes_limit(&data), None, "byte 0 is that of Verify");
+        data[1] = 5;
+        assert_eq!(write_zeroes_limit(&data), Some(5));
+    }
+
+    #[test]
     fn namespace_lists_end_at_the_first_zero() {
         let mut data = [0; IDENTIFY_BYTES];
         assert!(namespace_list(&data).is_empty());
