@@ -18,7 +18,7 @@ mod tests;
 mod wait;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use dmaring_dma::{DmaPool, fork};
 
@@ -72,7 +72,8 @@ pub(crate) struct Engine {
     idle_polls: u64,
     /// The number of idle polls at which the clock is looked at.
     next_look: u64,
-    looked: Instant,
+    /// When the devices were last looked after, on the clock of `coarse_now`.
+    looked: Duration,
 }
 
 /// What became of an entry.
@@ -117,7 +118,7 @@ impl Engine {
             interrupts: 0,
             idle_polls: 0,
             next_look: 0,
-            looked: Instant::now(),
+            looked: Duration::ZERO,
         })
     }
 

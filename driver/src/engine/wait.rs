@@ -5,7 +5,9 @@
 //! sleep at once.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::{CompletionMode, Engine};
 use crate::error::Error;
@@ -28,9 +30,17 @@ impl Engine {
         if let [queue] = &mut self.queues[..]
             && !queue.is_waiting()
             && !self.notifier.is_armed()
-            && (!queue.is_busy() || queue.reap(&mut self.cq, &self.user) != 0)
         {
+            let one = if queue.is_at_one() { queue.reap_one(&mut self.cq) } else { None };
+            let taken = match one {
+                Some(taken) => taken.into(),
+                None if queue.is_busy() => queue.reap(&mut self.cq, &self.user),
+                None => 0,
+            };
             let busy = queue.is_busy();
+            if taken == 0 && busy {
+                return self.after_looks(taken, busy, false);
+            }
             self.cq.set_flags(busy);
             return busy;
         }
@@ -54,6 +64,12 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
+        self.after_looks(taken, busy, ticked)
+    }
+
+    /// What follows looks that have found `taken` completions: time for a model, now and then a look at the
+    /// devices themselves, and what the program is told.
+    fn after_looks(&mut self, taken: u32, mut busy: bool, mut ticked: bool) -> bool {
         // As in `announce`, for what was issued just now.
         if busy && (taken == 0 || self.notifier.is_armed()) {
             self.queues.iter().for_each(IoQueue::relax);
@@ -98,7 +114,7 @@ impl Engine {
         }
         for _ in 0..queue.patience() {
             mark::<POLL>();
-            if queue.reap_one(&mut self.cq) {
+            if queue.reap_one(&mut self.cq) == Some(true) {
                 self.cq.clear_flags();
                 return true;
             }
@@ -231,10 +247,11 @@ impl Engine {
     #[cold]
     fn look(&mut self) {
         // A polling thread comes by often; the register is read only as often as it is of use.
-        if self.looked.elapsed() < TICK / 2 {
+        let now = coarse_now();
+        if now < self.looked + TICK / 2 {
             return;
         }
-        self.looked = Instant::now();
+        self.looked = now;
         for (index, queue) in self.queues.iter_mut().enumerate() {
             let stalled = queue.stalled_for() > IO_TIMEOUT.max(queue.timeout());
             if stalled && queue.owner().health() == Health::Good {
@@ -256,4 +273,10 @@ impl Engine {
             }
         }
     }
+}
+
+/// Time on a clock that is read in a few instructions and goes forward every few milliseconds. It stands
+/// still when it cannot be read, which does not happen.
+fn coarse_now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
 }

@@ -145,18 +145,18 @@ impl IoQueue {
         self.ids.in_flight() == 1 && !self.is_waiting()
     }
 
-    /// Takes the completion of the only command in flight if it has come and is plain. Answers whether it
-    /// was. As [`reap`](Self::reap), with nothing done twice.
+    /// Takes the completion of the only command in flight if it has come; answers whether it has, or nothing
+    /// if it is not plain. As [`reap`](Self::reap), with nothing done twice.
     #[inline(always)] // as `submit_one`
-    pub(crate) fn reap_one(&mut self, sink: &mut Sink) -> bool {
+    pub(crate) fn reap_one(&mut self, sink: &mut Sink) -> Option<bool> {
         let run = self.grant.cq.run(1);
         // SAFETY: a run of one entry.
-        let Some(word) = (unsafe { run.word(0) }) else { return false };
+        let Some(word) = (unsafe { run.word(0) }) else { return Some(false) };
         let step = self.ids.generation_step();
         let tracker = self.ids.trackers.at_mut(word);
-        let Some(room) = sink.slot() else { return false };
+        let room = sink.slot()?;
         if !tracker.succeeded(word) {
-            return false;
+            return None;
         }
         // SAFETY: room for one.
         unsafe { room.write(0, tracker.user_data, tracker.res) };
@@ -165,7 +165,7 @@ impl IoQueue {
         self.grant.cq.advance(1);
         sink.commit(1);
         self.give_back_entries();
-        true
+        Some(true)
     }
 
     /// Takes every completion that the device has written, posts what is finished to `sink`, and gives
