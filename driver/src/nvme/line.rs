@@ -246,29 +246,27 @@ unsafe fn make(
 ) -> bool {
     // SAFETY: the caller's promise.
     let sqe = unsafe { sqes.at(index) };
+    // Checked in the order that keeps the fewest values alive; all of it must hold, in any order.
     let kind = sqe.word::<0>() ^ line.read_word;
     let offset = sqe.word::<1>();
-    let address = sqe.word::<2>();
     // Flags stand above the length: with any set, it is longer than two pages.
     let len = sqe.word::<3>();
+    if kind > line.writes || (offset | len) & line.block_mask != 0 || offset > line.size.wrapping_sub(len) {
+        return false;
+    }
+    let address = sqe.word::<2>();
     // Personality and file index stand above the buffer index: with any set, it finds none.
     let &FixedBuffer { base, len: buffer_len, delta } = fixed.find(sqe.word::<5>());
     let into = address.wrapping_sub(base);
     let last = len.wrapping_sub(1);
+    // A length that is neither 0 nor more than a buffer can have (1 GiB).
+    if into >= buffer_len || last >= buffer_len.wrapping_sub(into) {
+        return false;
+    }
     let iova = address.wrapping_add(delta);
-    let last_from_page = (iova & (PAGE_BYTES - 1)).wrapping_add(last);
+    let last_from_page = (iova & (PAGE_BYTES - 1)) + last;
     let cid = tracker.next_cid();
-    // All in one, and so the fewest branches and registers: what must be zero.
-    let nonzero = (offset | len) & line.block_mask | address & 3 | sqe.word::<7>();
-    if nonzero != 0
-        || kind > line.writes
-        || into >= buffer_len
-        // Neither 0 nor longer than a buffer can be (1 GiB), so that the sum above has not wrapped.
-        || last >= buffer_len.wrapping_sub(into)
-        || last_from_page >= MOST_BYTES
-        || offset > line.size.wrapping_sub(len)
-        || cid > u16::MAX.into()
-    {
+    if last_from_page >= MOST_BYTES || address & 3 | sqe.word::<7>() != 0 || cid > u16::MAX.into() {
         return false;
     }
     let second_page = if last_from_page >= PAGE_BYTES { (iova | (PAGE_BYTES - 1)).wrapping_add(1) } else { 0 };
@@ -276,6 +274,6 @@ unsafe fn make(
     let head = (line.read_head - kind) | u64::from(cid) << 16;
     let (first_block, blocks) = (offset >> line.block_shift, last >> line.block_shift);
     // SAFETY: the caller's promise.
-    unsafe { slots.write_transfer(index, head, [iova, second_page], first_block, blocks as u32) };
+    unsafe { slots.write_transfer(index, head, [iova, second_page], first_block, blocks) };
     true
 }

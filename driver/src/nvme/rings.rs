@@ -178,7 +178,7 @@ impl SqRing {
             self.clear();
         }
         // SAFETY: a run of one slot; at the tail the device does not read yet.
-        unsafe { self.run(1).write_transfer(0, head, prp, slba, cdw12) };
+        unsafe { self.run(1).write_transfer(0, head, prp, slba, cdw12.into()) };
         self.tail = self.tail.wrapping_add(1);
     }
 
@@ -209,13 +209,13 @@ impl SlotRun {
     }
 
     /// Writes what differs between two reads or writes of a ring: opcode, identifier and namespace (the
-    /// first two words), the data pointer, the first block, and dword 12. The words in between are zero
+    /// first two words), the data pointer, the first block, and dwords 12 and 13. The words in between are zero
     /// since the ring was made, and whoever writes others puts the zeroes back.
     ///
     /// # Safety
     /// `index` is below the length, and the ring has not been dropped.
     #[inline]
-    pub(super) unsafe fn write_transfer(self, index: usize, head: u64, prp: [u64; 2], slba: u64, cdw12: u32) {
+    pub(super) unsafe fn write_transfer(self, index: usize, head: u64, prp: [u64; 2], slba: u64, cdw12: u64) {
         // SAFETY: the caller's promise; `run` cut the length to the ring. 8-byte words at multiples of 8 of a
         // 64-byte entry.
         unsafe {
@@ -224,7 +224,7 @@ impl SlotRun {
             words.add(3).write_volatile(prp[0]);
             words.add(4).write_volatile(prp[1]);
             words.add(5).write_volatile(slba);
-            words.add(6).write_volatile(u64::from(cdw12));
+            words.add(6).write_volatile(cdw12);
         }
     }
 }
