@@ -51,7 +51,7 @@ impl Patience {
             self.since = Some(Instant::now());
             return self.limit().is_zero();
         };
-        self.looks += 1;
+        self.looks = self.looks.wrapping_add(1);
         (self.looks.is_multiple_of(LOOKS) || self.slept) && since.elapsed() >= self.limit()
     }
 
