@@ -61,6 +61,22 @@ fn an_entry_of_ones_is_refused_by_the_straight_line_and_the_general_path() {
 }
 
 #[test]
+fn an_entry_of_ones_is_unknown_where_the_straight_line_serves_nothing() {
+    // A namespace that is too small for it.
+    let small = ModelConfig::new(vec![ModelNamespace::new(Storage::null(4096))]);
+    let device = Device::on(Arc::new(Model::stepped("model:small", small))).unwrap();
+    let mut ring = Ring::builder(8).open_device(&device, 1).unwrap();
+    let mut arena = ring.alloc(4096).unwrap();
+    let buffer = libc::iovec { iov_base: arena.as_mut_ptr().cast(), iov_len: 4096 };
+    // SAFETY: the arena's memory lives as long as the ring's pool.
+    unsafe { ring.submitter().register_buffers(&[buffer]).unwrap() };
+    let (addr, before) = (arena.as_ptr() as u64, ring.stats().commands);
+    let sqe = Sqe { opcode: 255, flags: 255, ioprio: 0xffff, fd: -1, addr, len: 512, ..Sqe::default() };
+    assert_eq!(run(&mut ring, &sqe.into()), -libc::EINVAL);
+    assert_eq!(ring.stats().commands, before);
+}
+
+#[test]
 fn without_bounce_memory_a_vector_is_moved_in_place_or_refused_but_never_waits() {
     let (_model, device) = model();
     let mut ring = Ring::builder(8).bounce_limit(0).open_device(&device, 1).unwrap();

@@ -283,13 +283,13 @@ impl IoQueue {
     }
 
     /// A completion that the straight line does not take: of the general path, with a status, with no
-    /// room for its CQE, or stale.
+    /// room for its CQE, or stale. Answers whether it was of a command in flight.
     #[cold]
-    pub(super) fn finish(&mut self, completion: Completion, sink: &mut Sink, user: &UserMemory) {
+    pub(super) fn finish(&mut self, completion: Completion, sink: &mut Sink, user: &UserMemory) -> bool {
         let Some(tracker) = self.ids.give_back(completion.cid) else {
             self.stats.stale += 1;
             tracing::warn!(?completion, device = self.owner.name(), "stale completion dropped");
-            return;
+            return false;
         };
         let error = -completion.status.errno();
         if error != 0 {
@@ -297,7 +297,7 @@ impl IoQueue {
         }
         if let Some((user_data, res)) = tracker.straight() {
             sink.post(user_data, if error == 0 { res } else { error }, 0);
-            return;
+            return true;
         }
         let index = tracker.user_data as u32;
         let slot = usize::from(completion.cid) & (self.flights.len() - 1);
@@ -306,7 +306,8 @@ impl IoQueue {
             self.lists.give_back(list);
         }
         if flight.at == Flight::PASSTHROUGH {
-            return self.finish_passthrough(index, flight.bounce, &completion, sink, user);
+            self.finish_passthrough(index, flight.bounce, &completion, sink, user);
+            return true;
         }
         if let Some(pages) = flight.bounce {
             if error == 0 && self.requests[index].kind == Kind::Read {
@@ -325,6 +326,7 @@ impl IoQueue {
         if ended && (request.error == 0 || !self.waiting.contains(&index)) {
             self.end(index, sink);
         }
+        true
     }
 
     /// Bytes that a bounced command moved: its pages, cut to the request.

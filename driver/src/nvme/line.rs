@@ -47,9 +47,9 @@ pub(crate) struct LineTarget {
 const _: () = assert!(nvm::READ == 2 && nvm::WRITE == nvm::READ - 1);
 
 impl LineTarget {
-    /// Serves nothing: no opcode is 255.
+    /// Serves nothing, not even an entry of ones: no length but 0 is a multiple of such a block.
     pub(crate) const NONE: Self =
-        Self { read_word: u64::MAX, writes: 0, size: 0, block_mask: 0, block_shift: 9, read_head: 0 };
+        Self { read_word: u64::MAX, writes: 0, size: 0, block_mask: u64::MAX, block_shift: 9, read_head: 0 };
 
     /// Serves `namespace` under fixed file `index`.
     pub(crate) fn new(index: u32, namespace: &Namespace) -> Self {
@@ -169,10 +169,12 @@ impl IoQueue {
     }
 
     /// Takes every completion that the device has written, posts what is finished to `sink`, and gives
-    /// the entries back with one doorbell. Answers how many completions there were.
+    /// the entries back with one doorbell. Answers how many there were of commands in flight: a device that
+    /// sends nothing but stale ones has not moved. It does not keep us here either: of those, no more are
+    /// taken at once than the ring holds.
     #[inline(never)]
     pub(crate) fn reap(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
-        let mut taken = 0;
+        let (mut taken, mut stale) = (0, 0);
         loop {
             let (done, more) = self.reap_run(sink);
             taken += done;
@@ -181,11 +183,17 @@ impl IoQueue {
             }
             if done == 0 {
                 let Some(completion) = self.grant.cq.pop() else { break };
-                self.finish(completion, sink, user);
-                taken += 1;
+                if self.finish(completion, sink, user) {
+                    taken += 1;
+                } else {
+                    stale += 1;
+                    if stale == self.grant.cq.entries() {
+                        break;
+                    }
+                }
             }
         }
-        if taken != 0 {
+        if taken + stale != 0 {
             self.give_back_entries();
         }
         taken
@@ -277,3 +285,6 @@ unsafe fn make(
     unsafe { slots.write_transfer(index, head, [iova, second_page], first_block, blocks) };
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,8 +96,8 @@ pub(crate) struct IoQueue {
     pub(super) max_zeroes: u64,
     pub(super) stats: QueueStats,
     patience: u32,
-    /// Commands and completion batches when the queue was last seen to move, and when that was.
-    moved: (u64, u64, Instant),
+    /// Commands ever, and those in flight, when the queue was last seen to move, and when that was.
+    moved: (u64, u32, Instant),
     /// Registered memory may be the pool's as well, so each has its own list.
     pool_reach: Vec<Reach>,
     fixed_reach: Vec<Reach>,
@@ -276,18 +276,25 @@ impl IoQueue {
         self.timeout
     }
 
-    /// How long the device has left commands in flight without answering any. Asked now and then, not per
-    /// command.
+    /// How long the device has left commands in flight without answering any; stale completions are no
+    /// answers. Asked now and then, not per command.
     pub(crate) fn stalled_for(&mut self) -> Duration {
-        let (commands, batches, since) = self.moved;
+        let (commands, in_flight, since) = self.moved;
         if !self.is_busy() {
             self.timeout = Duration::ZERO;
         }
-        if !self.is_busy() || (commands, batches) != (self.stats.commands, self.stats.cq_doorbells) {
-            self.moved = (self.stats.commands, self.stats.cq_doorbells, Instant::now());
+        if !self.is_busy() || (commands, in_flight) != (self.stats.commands, self.ids.in_flight()) {
+            self.moved = (self.stats.commands, self.ids.in_flight(), Instant::now());
             return Duration::ZERO;
         }
         since.elapsed()
+    }
+
+    /// From now on it is as if the device had been silent for a minute.
+    #[cfg(test)]
+    pub(crate) fn expect_silence(&mut self) {
+        let since = Instant::now().checked_sub(Duration::from_secs(60)).expect("time before this test");
+        self.moved = (self.stats.commands, self.ids.in_flight(), since);
     }
 
     /// Rings the submission doorbell for everything written since the last time.

@@ -338,3 +338,6 @@ impl CqRun {
         Completion::decode(unsafe { self.first.add(index).read_volatile() })
     }
 }
+
+#[cfg(test)]
+mod forge;
