@@ -8,10 +8,11 @@ use io_uring::{cqueue, squeue};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
+use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
 use crate::abi::params::Params;
 use crate::abi::rings::RingMemory;
 use crate::device::Device;
-use crate::model::{Model, ModelConfig, ModelNamespace, Storage};
+use crate::model::{Action, Fault, Model, ModelConfig, ModelNamespace, Storage};
 
 /// A ring of 4 entries with an index array, filled with the entries of `opcodes`.
 fn ring(opcodes: &[u8]) -> (RingMemory, Engine) {
@@ -86,4 +87,129 @@ fn a_quiet_adaptive_ring_takes_its_interrupts_back_before_it_sleeps() {
         memory.view().set_cq_head(i + 1);
     }
     assert!(engine.interrupts > 0, "a wait that began quiet was ended by an interrupt");
+}
+
+/// An engine that polls, with a device whose first fixed file takes the straight line, and a registered buffer
+/// with a file's worth of one read.
+fn straight(model: &Model, mode: CompletionMode) -> (RingMemory, Engine, Sqe) {
+    let device = Device::on(Arc::new(model.clone())).unwrap();
+    let flags = crate::abi::op::IORING_SETUP_NO_SQARRAY;
+    let memory = RingMemory::new(&Params::layout(4, 0, flags).unwrap()).unwrap();
+    let options = QueueOptions { depth: 8, interrupts: mode.sleeps(), bounce_bytes: 0, admin_commands: false };
+    // SAFETY: the entries of these tests name memory of the ring's pool only.
+    let user = unsafe { UserMemory::promised() };
+    let mut engine = Engine::new(memory.view(), options, mode, user, Arc::new(Notifier::new().unwrap())).unwrap();
+    let file = engine.add_target(Arc::clone(device.owner()), device.namespace(1).unwrap().clone());
+    engine.make_queue(0).unwrap();
+    engine.warm(file);
+    let buffer = engine.alloc(4096).unwrap();
+    let iovec = libc::iovec { iov_base: buffer.as_ptr().cast_mut().cast(), iov_len: 4096 };
+    // SAFETY: memory of the pool, which lives as long as the engine.
+    unsafe { engine.register_buffers(&[iovec]).unwrap() };
+    let sqe = Sqe { opcode: 4, flags: 1, addr: buffer.as_ptr() as u64, len: 4096, ..Sqe::default() };
+    (memory, engine, sqe)
+}
+
+fn null_model() -> Model {
+    Model::stepped("model:one", ModelConfig::new(vec![ModelNamespace::new(Storage::null(1 << 20))]))
+}
+
+fn push(memory: &RingMemory, sqe: &Sqe) {
+    let tail = memory.view().sq_tail();
+    memory.view().sqes::<squeue::Entry>().write(tail, &(*sqe).into());
+    memory.view().set_sq_tail(tail + 1);
+}
+
+/// The next completion's result.
+fn result(memory: &RingMemory) -> i32 {
+    let head = memory.view().cq_head();
+    assert_eq!(memory.view().cq_tail(), head + 1);
+    memory.view().set_cq_head(head + 1);
+    memory.view().cqes::<cqueue::Entry>().read(head).result()
+}
+
+/// One command of `opcode` in flight on a device that then does `action` ends when it is looked after, which is
+/// after as many idle polls as `next_look` says, or after a sleep.
+fn one_command_ends(mode: CompletionMode, opcode: u8, next_look: u64) {
+    for (action, errno) in [(Action::Gone, libc::ENODEV), (Action::Fatal, libc::EIO), (Action::Drop, libc::ETIMEDOUT)] {
+        let model = null_model();
+        let (memory, mut engine, sqe) = straight(&model, mode);
+        model.fault(Fault::new(action));
+        push(&memory, &Sqe { opcode, ..sqe });
+        assert_eq!(engine.submit().unwrap(), 1);
+        assert!(engine.queues[0].is_at_one());
+        assert_eq!(memory.view().sq_flags(), IORING_SQ_TASKRUN);
+        engine.next_look = next_look;
+        if action == Action::Drop {
+            engine.queues[0].expect_silence();
+        }
+        engine.submit_and_wait(1).unwrap();
+        assert_eq!(result(&memory), -errno, "{mode:?} {opcode} {action:?}");
+        assert!(!engine.is_busy());
+        assert_eq!(memory.view().sq_flags(), 0);
+        // A dead device takes nothing more.
+        push(&memory, &Sqe { opcode, ..sqe });
+        engine.submit_and_wait(1).unwrap();
+        assert_eq!(result(&memory), if action == Action::Gone { -libc::ENODEV } else { -libc::EIO });
+    }
+}
+
+#[test]
+fn one_command_ends_with_its_device_while_a_thread_polls() {
+    // The straight line, and the general path.
+    for opcode in [4, 22] {
+        one_command_ends(CompletionMode::Poll, opcode, 1 << 16);
+    }
+}
+
+#[test]
+fn one_command_ends_with_its_device_while_a_thread_sleeps() {
+    one_command_ends(CompletionMode::Interrupt, 4, u64::MAX);
+}
+
+#[test]
+fn one_command_ends_with_its_device_while_a_thread_looks_and_sleeps() {
+    one_command_ends(CompletionMode::Adaptive, 4, u64::MAX);
+}
+
+#[test]
+fn a_single_completion_that_is_not_plain_ends_the_polling_as_soon_as_one_that_is() {
+    let model = null_model();
+    let (memory, mut engine, sqe) = straight(&model, CompletionMode::Poll);
+    let mut looks = [4, 22].map(|opcode| {
+        let before = engine.idle_polls;
+        push(&memory, &Sqe { opcode, ..sqe });
+        engine.submit_and_wait(1).unwrap();
+        assert_eq!(result(&memory), 4096);
+        engine.idle_polls - before
+    });
+    looks.sort_unstable();
+    assert!(looks[1] - looks[0] <= 1, "{looks:?}");
+}
+
+#[test]
+fn flags_that_announced_work_or_a_backlog_are_gone_when_one_command_has_ended_it() {
+    let model = null_model();
+    let (memory, mut engine, sqe) = straight(&model, CompletionMode::Poll);
+    for _ in 0..3 {
+        for _ in 0..4 {
+            push(&memory, &Sqe::default());
+        }
+        engine.submit().unwrap();
+    }
+    push(&memory, &sqe);
+    engine.submit().unwrap();
+    assert_eq!(memory.view().sq_flags(), IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    memory.view().set_cq_head(8);
+    engine.submit_and_wait(5).unwrap();
+    assert_eq!(memory.view().cq_tail(), 13, "four from the backlog, then the read");
+    assert_eq!(memory.view().cqes::<cqueue::Entry>().read(12).result(), 4096);
+    assert_eq!(memory.view().sq_flags(), 0);
+    // Announced, and then taken by the loop for one.
+    memory.view().set_cq_head(13);
+    push(&memory, &sqe);
+    engine.submit().unwrap();
+    assert_eq!(memory.view().sq_flags(), IORING_SQ_TASKRUN);
+    engine.submit_and_wait(1).unwrap();
+    assert_eq!((result(&memory), memory.view().sq_flags()), (4096, 0));
 }

@@ -112,15 +112,22 @@ impl Engine {
         if !queue.is_at_one() || !self.polls_only {
             return false;
         }
-        for _ in 0..queue.patience() {
+        let mut looks = 0;
+        while looks < queue.patience() {
             mark::<POLL>();
-            if queue.reap_one(&mut self.cq) == Some(true) {
-                self.cq.clear_flags();
-                return true;
+            match queue.reap_one(&mut self.cq) {
+                Some(true) => {
+                    self.cq.clear_flags();
+                    return true;
+                }
+                Some(false) => {}
+                // It has come, but is not plain: there is nothing to look for.
+                None => break,
             }
             mark::<EMPTY>();
+            looks += 1;
         }
-        self.idle_polls += u64::from(queue.patience());
+        self.idle_polls += u64::from(looks);
         false
     }
 
