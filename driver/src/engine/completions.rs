@@ -221,7 +221,7 @@ mod tests {
     fn a_head_beyond_the_tail_gains_nothing() {
         let (memory, cq) = ring(4);
         memory.view().set_cq_head(77);
-        assert!(cq.run().len() <= 8);
+        assert_eq!(cq.run().len(), 0);
         memory.view().set_cq_head(u32::MAX - 3);
         assert_eq!(cq.run().len(), 4, "four are used");
     }

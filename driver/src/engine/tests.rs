@@ -149,7 +149,8 @@ fn one_command_ends(mode: CompletionMode, opcode: u8, next_look: u64) {
         assert_eq!(memory.view().sq_flags(), 0);
         // A dead device takes nothing more.
         push(&memory, &Sqe { opcode, ..sqe });
-        engine.submit_and_wait(1).unwrap();
+        engine.submit().unwrap();
+        assert!(!engine.is_busy());
         assert_eq!(result(&memory), if action == Action::Gone { -libc::ENODEV } else { -libc::EIO });
     }
 }
@@ -184,6 +185,7 @@ fn a_single_completion_that_is_not_plain_ends_the_polling_as_soon_as_one_that_is
         engine.idle_polls - before
     });
     looks.sort_unstable();
+    assert!(looks[0] > engine.queues[0].patience().into(), "looks in vain are counted: {looks:?}");
     assert!(looks[1] - looks[0] <= 1, "{looks:?}");
 }
 
@@ -212,4 +214,53 @@ fn flags_that_announced_work_or_a_backlog_are_gone_when_one_command_has_ended_it
     assert_eq!(memory.view().sq_flags(), IORING_SQ_TASKRUN);
     engine.submit_and_wait(1).unwrap();
     assert_eq!((result(&memory), memory.view().sq_flags()), (4096, 0));
+}
+
+#[test]
+fn one_command_in_flight_is_not_the_last_while_others_wait() {
+    let mut config = ModelConfig::new(vec![ModelNamespace::new(Storage::null(1 << 20))]);
+    config.queue_entries = 2;
+    let (memory, mut engine, sqe) = straight(&Model::stepped("model:two", config), CompletionMode::Poll);
+    push(&memory, &Sqe { user_data: 1, ..sqe });
+    push(&memory, &Sqe { opcode: 22, user_data: 2, ..sqe });
+    assert_eq!(engine.submit_and_wait(2).unwrap(), 2);
+    let seen = [0, 1].map(|at| memory.view().cqes::<cqueue::Entry>().read(at).user_data());
+    assert_eq!((memory.view().cq_tail(), seen), (2, [1, 2]));
+}
+
+#[test]
+fn a_tail_that_a_program_moved_far_away_means_a_full_ring() {
+    for tail in [5, 77, 1 << 31, u32::MAX] {
+        let (memory, mut engine) = ring(&[NOP; 4]);
+        memory.view().set_sq_tail(tail);
+        assert_eq!(engine.submit().unwrap(), 4);
+        assert_eq!((memory.view().sq_head(), engine.cq.ready()), (4, 4));
+        let (memory, mut engine, _) = straight(&null_model(), CompletionMode::Poll);
+        memory.view().set_sq_tail(tail);
+        assert_eq!(engine.submit().unwrap(), 4);
+        assert_eq!((memory.view().sq_head(), engine.cq.ready()), (4, 4));
+    }
+}
+
+#[test]
+fn a_nop_of_which_something_is_asked_has_the_same_answer_without_an_index_array() {
+    let nop = Sqe::default();
+    for (sqe, res) in [
+        (Sqe { fd: -1, off: !0, addr: !0, len: !0, addr3: !0, ..nop }, 0),
+        (Sqe { op_flags: crate::abi::op::IORING_NOP_INJECT_RESULT, len: 77, ..nop }, 77),
+        (Sqe { op_flags: 1 << 31, ..nop }, -libc::EINVAL),
+        (Sqe { ioprio: 1, ..nop }, -libc::EINVAL),
+        (Sqe { flags: 0x80, ..nop }, -libc::EINVAL),
+        (Sqe { flags: 4, ..nop }, -libc::EOPNOTSUPP),
+        (Sqe { personality: 1, ..nop }, -libc::EINVAL),
+    ] {
+        let (memory, mut engine, _) = straight(&null_model(), CompletionMode::Poll);
+        push(&memory, &sqe);
+        assert_eq!(engine.submit().unwrap(), 1);
+        assert_eq!(result(&memory), res, "{sqe:?}");
+        let (memory, mut engine) = ring(&[]);
+        push(&memory, &sqe);
+        assert_eq!(engine.submit().unwrap(), 1);
+        assert_eq!(result(&memory), res, "{sqe:?}");
+    }
 }

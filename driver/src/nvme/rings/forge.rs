@@ -18,12 +18,15 @@ impl CqRing {
         self.last_word(at).store(u32::from(cid) | phase | u32::from(status) << 17, Ordering::Release);
     }
 
-    /// What writes the whole ring with successes of `cid`, of one phase and then of the other.
-    pub(in crate::nvme) fn hostile(&self, cid: u16) -> impl Fn() + Send + use<> {
+    /// What writes one completion of `cid` after the other, `most` of them.
+    pub(in crate::nvme) fn repeat(&self, cid: u16, most: u32) -> impl Fn() + Send + Sync + use<> {
         let words: Vec<&'static AtomicU32> = (0..self.len).map(|at| self.last_word(at)).collect();
+        let (next, phase) = (AtomicU32::new(self.head), self.old_phase ^ PHASE);
         move || {
-            for phase in [0, PHASE] {
-                words.iter().for_each(|word| word.store(u32::from(cid) | phase, Ordering::Relaxed));
+            let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+            let phase = if (at / words.len()).is_multiple_of(2) { phase } else { phase ^ PHASE };
+            if at < most as usize {
+                words[at % words.len()].store(u32::from(cid) | phase, Ordering::Release);
             }
         }
     }
