@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 /// The kernel's console output of a guest that failed.
 #[derive(Debug, Clone, Default)]
 pub struct GuestLog {
@@ -109,6 +111,8 @@ pub enum VmError {
     Died {
         /// How QEMU ended.
         reason: String,
+        /// The signal that QEMU itself has died of.
+        signal: Option<i32>,
         /// The guest's last words.
         log: GuestLog,
     },
@@ -147,6 +151,13 @@ impl VmError {
             | Self::TimedOut { log, .. } => Some(log),
             _ => None,
         }
+    }
+
+    /// Whether QEMU itself has crashed, which says nothing about the guest.
+    #[must_use]
+    pub fn is_crash_of_emulator(&self) -> bool {
+        const CRASHES: [Signal; 4] = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGABRT];
+        matches!(self, Self::Died { signal: Some(signal), .. } if CRASHES.iter().any(|crash| *crash as i32 == *signal))
     }
 }
 

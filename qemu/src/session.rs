@@ -4,6 +4,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -189,7 +190,7 @@ impl<'a> Session<'a> {
             End::Closed(reason) => {
                 let said = self.qemu_says.last_line().map(|line| format!(": {line}")).unwrap_or_default();
                 let reason = format!("{reason}, QEMU's {qemu}{said}");
-                return Err(VmError::Died { reason, log: self.keep_log() });
+                return Err(VmError::Died { reason, signal: qemu.signal(), log: self.keep_log() });
             }
         };
         if status.oom_kills > 0 {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use dmaring_qemu::GuestExit;
+
 use super::INSIDE;
 use super::machine::Machine;
 use super::report::Report;
@@ -85,30 +87,52 @@ pub(super) fn finish() -> bool {
 
 fn run(machine: Machine, guest: &Guest) {
     let _turn = lock(&TURN);
-    let trials = lock(&guest.state).trials.clone();
     let start = Instant::now();
-    let result = machine.vm().and_then(|vm| {
-        let mut command = vec![EXECUTABLE.to_owned(), INSIDE.to_owned(), machine.name().to_owned()];
-        command.extend(trials);
-        let mut stdout = Lines { guest, partial: Vec::new() };
-        let mut stderr = Lines { guest, partial: Vec::new() };
-        vm.run_into(command, &mut stdout, &mut stderr).map_err(|error| match error.log() {
-            Some(log) => format!("{error}\n{}", log.tail),
-            None => error.to_string(),
-        })
-    });
+    let mut result = boot(machine, guest);
+    if let Err(Failure { emulator_crashed: true, reason }) = &result {
+        // A crash of the emulator says nothing about the cases, but for the one that was under way: all that
+        // have not reported run once more. A second crash counts.
+        super::run::say(&format!("guest {}: booted again, as QEMU itself has crashed: {reason}", machine.name()));
+        result = boot(machine, guest);
+    }
     let mut state = lock(&guest.state);
     let tail = state.said[state.said.len().saturating_sub(TAIL_LINES)..].join("\n");
     let (ended, failed) = match result {
         Ok(exit) if exit.success() => ("its runner ended".to_owned(), false),
         Ok(exit) => (format!("its runner ended with {}", exit.status()), true),
-        Err(reason) => (reason, true),
+        Err(failure) => (failure.reason, true),
     };
     super::times::note(&format!("guest {}", machine.name()), start.elapsed().as_millis() as u64);
     state.ended = Some(if tail.is_empty() { ended } else { format!("{ended}\n{tail}") });
     state.failed = failed;
     drop(state);
     guest.changed.notify_all();
+}
+
+/// Why a guest gave no exit status.
+struct Failure {
+    /// QEMU was killed by a signal of its own making.
+    emulator_crashed: bool,
+    reason: String,
+}
+
+/// Runs the trials that have not reported yet.
+fn boot(machine: Machine, guest: &Guest) -> Result<GuestExit, Failure> {
+    let vm = machine.vm().map_err(|reason| Failure { emulator_crashed: false, reason })?;
+    let mut command = vec![EXECUTABLE.to_owned(), INSIDE.to_owned(), machine.name().to_owned()];
+    {
+        let state = lock(&guest.state);
+        command.extend(state.trials.iter().filter(|trial| !state.reports.contains_key(*trial)).cloned());
+    }
+    let mut stdout = Lines { guest, partial: Vec::new() };
+    let mut stderr = Lines { guest, partial: Vec::new() };
+    vm.run_into(command, &mut stdout, &mut stderr).map_err(|error| Failure {
+        emulator_crashed: error.is_crash_of_emulator(),
+        reason: match error.log() {
+            Some(log) => format!("{error}\n{}", log.tail),
+            None => error.to_string(),
+        },
+    })
 }
 
 /// Cuts a stream into lines: reports, and other things said.
