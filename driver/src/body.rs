@@ -19,6 +19,7 @@ use crate::device::Device;
 use crate::engine::{CompletionMode, Engine};
 use crate::error::Error;
 use crate::kernel::KernelRing;
+use crate::kernel::sys::EnterArgument;
 use crate::notify::Notifier;
 use crate::nvme::{Namespace, QueueOptions};
 use crate::report::{Backend, RingStats};
@@ -45,6 +46,7 @@ struct DeviceRing {
     engine: RefCell<Engine>,
     notifier: Arc<Notifier>,
     memory: RingMemory,
+    params: Params,
     /// Stand for the namespaces where a descriptor is wanted: empty files of their sizes.
     placeholders: RefCell<Vec<File>>,
     _devices: RefCell<Vec<Device>>,
@@ -75,6 +77,7 @@ impl Body {
             engine: RefCell::new(engine),
             notifier,
             memory,
+            params,
             placeholders: RefCell::new(vec![placeholder]),
             _devices: RefCell::new(vec![device.clone()]),
         };
@@ -99,6 +102,40 @@ impl Body {
         match &self.inner {
             Inner::Device(device) => device.engine.borrow_mut().submit_and_wait(want),
             Inner::Kernel(kernel) => kernel.submit_and_wait(want).map(|n| n as usize),
+        }
+    }
+
+    /// # Safety
+    /// As [`Submitter::enter`](crate::Submitter::enter).
+    pub(crate) unsafe fn enter(
+        &self,
+        to_submit: u32,
+        min_complete: u32,
+        flags: u32,
+        argument: EnterArgument,
+    ) -> io::Result<usize> {
+        let entered = match &self.inner {
+            Inner::Device(_) => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+            // SAFETY: the caller's promise.
+            Inner::Kernel(kernel) => unsafe { kernel.enter(to_submit, min_complete, flags, argument) },
+        };
+        entered.map(|submitted| submitted as usize)
+    }
+
+    /// # Safety
+    /// As [`Submitter::register`](crate::Submitter::register).
+    pub(crate) unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, nr_args: u32) -> io::Result<u32> {
+        match &self.inner {
+            Inner::Device(_) => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+            // SAFETY: the caller's promise.
+            Inner::Kernel(kernel) => unsafe { kernel.register(opcode, arg, nr_args) },
+        }
+    }
+
+    pub(crate) fn params(&self) -> Params {
+        match &self.inner {
+            Inner::Device(device) => device.params,
+            Inner::Kernel(kernel) => *kernel.params(),
         }
     }
 

@@ -32,6 +32,7 @@ where
     sq_array: bool,
     bounce_bytes: usize,
     admin_commands: bool,
+    setup_flags: u32,
     _entries: PhantomData<fn(S) -> C>,
 }
 
@@ -45,6 +46,7 @@ impl RingBuilder {
             sq_array: false,
             bounce_bytes: BOUNCE_BYTES,
             admin_commands: false,
+            setup_flags: 0,
             _entries: PhantomData,
         }
     }
@@ -61,6 +63,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             sq_array: self.sq_array,
             bounce_bytes: self.bounce_bytes,
             admin_commands: self.admin_commands,
+            setup_flags: self.setup_flags,
             _entries: PhantomData,
         }
     }
@@ -142,6 +145,14 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         self
     }
 
+    /// Further flags of `io_uring_setup(2)` (`IORING_SETUP_*`), beside those that the other options stand for.
+    /// Default: none.
+    #[must_use]
+    pub fn setup_flags(mut self, flags: u32) -> Self {
+        self.setup_flags |= flags;
+        self
+    }
+
     /// Opens `name` (see [`DeviceName`]) as fixed file 0 of a new ring.
     ///
     /// # Errors
@@ -211,7 +222,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
 
     /// Sizes and offsets, checked before anything is opened.
     fn params(&self) -> Result<Params, Error> {
-        let mut flags = S::BUILD_FLAGS | C::BUILD_FLAGS;
+        let mut flags = S::BUILD_FLAGS | C::BUILD_FLAGS | self.setup_flags;
         if !self.sq_array {
             flags |= IORING_SETUP_NO_SQARRAY;
         }

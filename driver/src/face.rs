@@ -239,6 +239,39 @@ impl<'a> Submitter<'a> {
         self.ring.submit_and_wait(want)
     }
 
+    /// `io_uring_enter(2)`, for all that the other calls do not say: how many entries are submitted, flags
+    /// (`IORING_ENTER_*`), and an argument: a signal mask, or with `EXT_ARG` a `struct io_uring_getevents_arg`.
+    ///
+    /// # Safety
+    /// The argument is what `flags` say, and memory that it names is valid.
+    ///
+    /// # Errors
+    /// The kernel's, on a device ring as well.
+    pub unsafe fn enter<T>(
+        &self,
+        to_submit: u32,
+        min_complete: u32,
+        flags: u32,
+        argument: Option<&T>,
+    ) -> io::Result<usize> {
+        let address = argument.map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the caller's promise.
+        unsafe { self.ring.enter(to_submit, min_complete, flags, (address.cast(), size_of::<T>())) }
+    }
+
+    /// `io_uring_register(2)`: `opcode` is one of `enum io_uring_register_op`.
+    ///
+    /// # Safety
+    /// `arg` and `nr_args` are what `opcode` takes; memory that is handed over stays valid until it is
+    /// unregistered or the ring is dropped.
+    ///
+    /// # Errors
+    /// The kernel's, on a device ring as well.
+    pub unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, nr_args: u32) -> io::Result<u32> {
+        // SAFETY: the caller's promise.
+        unsafe { self.ring.register(opcode, arg, nr_args) }
+    }
+
     /// Registers buffers for `READ_FIXED` and `WRITE_FIXED`: they are mapped for the device and used in
     /// place, also when a plain operation names memory inside them. At most 16,384, each of 1 GiB at
     /// most; an iovec of null and 0 leaves a hole.

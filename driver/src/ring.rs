@@ -202,6 +202,12 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
         self.body.stats()
     }
 
+    /// What the set-up answered: sizes, offsets, flags and features, as `io_uring_setup(2)`.
+    #[must_use]
+    pub fn params(&self) -> Params {
+        self.body.params()
+    }
+
     /// Memory of both rings and the submission entries, in bytes.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {

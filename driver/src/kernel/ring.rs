@@ -27,6 +27,8 @@ const UNREGISTER_FILES: u32 = 3;
 pub(crate) struct KernelRing {
     ring: OwnedFd,
     memory: RingMemory,
+    /// What the set-up answered.
+    params: Params,
     iopoll: bool,
     file: KernelFile,
     pool: DmaPool,
@@ -49,7 +51,9 @@ impl KernelRing {
         let memory = RingMemory::of_kernel(ring.as_fd(), &answered).map_err(|reason| Error::KernelRing { reason })?;
         let iopoll = answered.flags & IORING_SETUP_IOPOLL != 0;
         let pool = DmaPool::new();
-        let this = Self { ring, memory, iopoll, file, pool, system_calls: Cell::new(0), submitted: Cell::new(0) };
+        let counter = || Cell::new(0);
+        let this =
+            Self { ring, memory, params: answered, iopoll, file, pool, system_calls: counter(), submitted: counter() };
         this.register_files(&[this.file.file.as_raw_fd()])
             .map_err(|reason| Error::Os { call: "registering the file", reason })?;
         this.system_calls.set(0);
@@ -58,6 +62,10 @@ impl KernelRing {
 
     pub(crate) fn view(&self) -> RingView {
         self.memory.view()
+    }
+
+    pub(crate) fn params(&self) -> &Params {
+        &self.params
     }
 
     pub(crate) fn file(&self) -> &KernelFile {
@@ -82,15 +90,26 @@ impl KernelRing {
             return Ok(0);
         }
         let flags = if want > 0 || overflow { IORING_ENTER_GETEVENTS } else { 0 };
-        let submitted = self.enter(new, want, flags)?;
-        self.submitted.set(self.submitted.get() + u64::from(submitted));
-        Ok(submitted)
+        // SAFETY: there is no argument.
+        unsafe { self.enter(new, want, flags, sys::NO_ARGUMENT) }
     }
 
-    fn enter(&self, to_submit: u32, want: u32, flags: u32) -> io::Result<u32> {
+    /// `io_uring_enter(2)`.
+    ///
+    /// # Safety
+    /// The argument is what `flags` say.
+    pub(crate) unsafe fn enter(
+        &self,
+        to_submit: u32,
+        want: u32,
+        flags: u32,
+        argument: sys::EnterArgument,
+    ) -> io::Result<u32> {
         self.system_calls.set(self.system_calls.get() + 1);
-        // SAFETY: the program promised the entries when it pushed them.
-        unsafe { sys::enter(self.ring.as_fd(), to_submit, want, flags) }
+        // SAFETY: the program promised the entries when it pushed them, and the argument.
+        let submitted = unsafe { sys::enter(self.ring.as_fd(), to_submit, want, flags, argument) }?;
+        self.submitted.set(self.submitted.get() + u64::from(submitted));
+        Ok(submitted)
     }
 
     /// Enters when the kernel says that it has completions which are not in the ring yet, or when only
@@ -100,7 +119,8 @@ impl KernelRing {
         let waiting = view.sq_flags() & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN) != 0;
         let empty = view.cq_tail() == view.cq_head();
         if waiting || (self.iopoll && empty && self.in_flight()) {
-            self.enter(0, 0, IORING_ENTER_GETEVENTS)?;
+            // SAFETY: there is no argument.
+            unsafe { self.enter(0, 0, IORING_ENTER_GETEVENTS, sys::NO_ARGUMENT) }?;
         }
         Ok(())
     }
@@ -126,31 +146,40 @@ impl KernelRing {
     /// The memory stays valid until it is unregistered or the ring is dropped.
     pub(crate) unsafe fn register_buffers(&self, iovecs: &[libc::iovec]) -> io::Result<()> {
         // SAFETY: an array of that many iovecs; the memory is the caller's promise.
-        unsafe { self.register(REGISTER_BUFFERS, iovecs.as_ptr().cast(), iovecs.len()) }
+        unsafe { self.register_array(REGISTER_BUFFERS, iovecs) }
     }
 
     pub(crate) fn unregister_buffers(&self) -> io::Result<()> {
         // SAFETY: takes no argument.
-        unsafe { self.register(UNREGISTER_BUFFERS, std::ptr::null(), 0) }
+        unsafe { self.register(UNREGISTER_BUFFERS, std::ptr::null(), 0) }.map(drop)
     }
 
     pub(crate) fn register_files(&self, fds: &[RawFd]) -> io::Result<()> {
         // SAFETY: an array of that many descriptors.
-        unsafe { self.register(REGISTER_FILES, fds.as_ptr().cast(), fds.len()) }
+        unsafe { self.register_array(REGISTER_FILES, fds) }
     }
 
     pub(crate) fn unregister_files(&self) -> io::Result<()> {
         // SAFETY: takes no argument.
-        unsafe { self.register(UNREGISTER_FILES, std::ptr::null(), 0) }
+        unsafe { self.register(UNREGISTER_FILES, std::ptr::null(), 0) }.map(drop)
+    }
+
+    /// `io_uring_register(2)`.
+    ///
+    /// # Safety
+    /// As [`sys::register`].
+    pub(crate) unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, count: u32) -> io::Result<u32> {
+        self.system_calls.set(self.system_calls.get() + 1);
+        // SAFETY: passed on from the caller.
+        unsafe { sys::register(self.ring.as_fd(), opcode, arg, count) }
     }
 
     /// # Safety
-    /// As [`sys::register`].
-    unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, count: usize) -> io::Result<()> {
-        let count = u32::try_from(count).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.system_calls.set(self.system_calls.get() + 1);
+    /// As [`sys::register`], of an array of `items`.
+    unsafe fn register_array<T>(&self, opcode: u32, items: &[T]) -> io::Result<()> {
+        let count = u32::try_from(items.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: passed on from the caller.
-        unsafe { sys::register(self.ring.as_fd(), opcode, arg, count) }.map(drop)
+        unsafe { self.register(opcode, items.as_ptr().cast(), count) }.map(drop)
     }
 }
 

@@ -22,19 +22,30 @@ pub(crate) fn setup(entries: u32, params: &mut Params) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) })
 }
 
-/// `io_uring_enter(2)` without a signal mask.
+/// What `io_uring_enter(2)` takes last: nothing, a signal mask, or what `EXT_ARG` says. Address and bytes.
+pub(crate) type EnterArgument = (*const libc::c_void, usize);
+
+/// No argument.
+pub(crate) const NO_ARGUMENT: EnterArgument = (std::ptr::null(), 0);
+
+/// `io_uring_enter(2)`.
 ///
 /// # Safety
-/// The submission entries that it consumes name memory that stays valid until their completion.
+/// The submission entries that it consumes name memory that stays valid until their completion, and the
+/// argument is what `flags` say.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) unsafe fn enter(ring: BorrowedFd<'_>, to_submit: u32, min_complete: u32, flags: u32) -> io::Result<u32> {
-    let sigmask = std::ptr::null::<libc::sigset_t>();
-    // SAFETY: the ring's memory is mapped for as long as the descriptor; the entries are the caller's.
-    answer(unsafe {
-        libc::syscall(libc::SYS_io_uring_enter, ring.as_raw_fd(), to_submit, min_complete, flags, sigmask, 0usize)
-    })
+pub(crate) unsafe fn enter(
+    ring: BorrowedFd<'_>,
+    to_submit: u32,
+    min_complete: u32,
+    flags: u32,
+    (arg, len): EnterArgument,
+) -> io::Result<u32> {
+    let ring = ring.as_raw_fd();
+    // SAFETY: the ring's memory is mapped for as long as the descriptor; the rest is the caller's promise.
+    answer(unsafe { libc::syscall(libc::SYS_io_uring_enter, ring, to_submit, min_complete, flags, arg, len) })
 }
 
 /// `io_uring_register(2)`.
