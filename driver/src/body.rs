@@ -12,7 +12,7 @@ use dmaring_dma::DmaBuf;
 use io_uring::types;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::abi::op::IORING_SQ_CQ_OVERFLOW;
+use crate::abi::flags::IORING_SQ_CQ_OVERFLOW;
 use crate::abi::params::Params;
 use crate::abi::rings::{RingMemory, RingView};
 use crate::device::Device;
@@ -37,7 +37,7 @@ pub(crate) struct Body {
 #[derive(Debug)]
 enum Inner {
     Device(Box<DeviceRing>),
-    Kernel(KernelRing),
+    Kernel(Box<KernelRing>),
 }
 
 /// Drop order: the engine deletes its queues on the device, then the ring memory goes, then the device.
@@ -59,13 +59,14 @@ impl Body {
         params: Params,
         options: QueueOptions,
         mode: CompletionMode,
+        strict: bool,
     ) -> Result<Self, Error> {
         let memory = RingMemory::new(&params).map_err(|reason| Error::Os { call: "mapping the rings", reason })?;
         let view = memory.view();
         let notifier = Arc::new(Notifier::new()?);
         // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
-        let user = unsafe { UserMemory::promised() };
-        let mut engine = Engine::new(view, options, mode, user, Arc::clone(&notifier))?;
+        let user = unsafe { UserMemory::promised(strict) };
+        let mut engine = Engine::new(view, params.flags, options, mode, user, Arc::clone(&notifier))?;
         let size_bytes = namespace.size_bytes();
         let file = engine.add_target(Arc::clone(device.owner()), namespace);
         let placeholder = placeholder(size_bytes)?;
@@ -85,7 +86,7 @@ impl Body {
     }
 
     pub(crate) fn on_kernel(kernel: KernelRing, mode: CompletionMode) -> Self {
-        Self { view: kernel.view(), inner: Inner::Kernel(kernel), mode }
+        Self { view: kernel.view(), inner: Inner::Kernel(Box::new(kernel)), mode }
     }
 
     #[inline]
@@ -115,7 +116,10 @@ impl Body {
         argument: EnterArgument,
     ) -> io::Result<usize> {
         let entered = match &self.inner {
-            Inner::Device(_) => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+            Inner::Device(device) => {
+                let (address, len) = argument;
+                return device.engine.borrow_mut().enter(to_submit, min_complete, flags, (address as u64, len as u64));
+            }
             // SAFETY: the caller's promise.
             Inner::Kernel(kernel) => unsafe { kernel.enter(to_submit, min_complete, flags, argument) },
         };
@@ -126,9 +130,17 @@ impl Body {
     /// As [`Submitter::register`](crate::Submitter::register).
     pub(crate) unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, nr_args: u32) -> io::Result<u32> {
         match &self.inner {
-            Inner::Device(_) => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+            // SAFETY: the caller's promise.
+            Inner::Device(device) => unsafe { Ok(device.engine.borrow_mut().register(opcode, arg as u64, nr_args)?) },
             // SAFETY: the caller's promise.
             Inner::Kernel(kernel) => unsafe { kernel.register(opcode, arg, nr_args) },
+        }
+    }
+
+    pub(crate) fn buffer_ring(&self, group: u16) -> Option<*mut libc::c_void> {
+        match &self.inner {
+            Inner::Device(device) => device.engine.borrow().buffer_ring(group).map(|address| address as *mut _),
+            Inner::Kernel(_) => None,
         }
     }
 
@@ -265,7 +277,7 @@ impl Body {
     pub(crate) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
         match &self.inner {
             // SAFETY: the caller's promise.
-            Inner::Device(device) => Ok(unsafe { device.engine.borrow_mut().register_buffers(buffers) }?),
+            Inner::Device(device) => Ok(unsafe { device.engine.borrow_mut().register_buffers(buffers, &[]) }?),
             // SAFETY: the caller's promise.
             Inner::Kernel(kernel) => unsafe { kernel.register_buffers(buffers) },
         }
@@ -281,7 +293,7 @@ impl Body {
     pub(crate) fn register_files(&self, fds: &[RawFd]) -> io::Result<()> {
         match &self.inner {
             Inner::Device(device) => {
-                device.engine.borrow_mut().register_files(fds).map_err(io::Error::from_raw_os_error)
+                device.engine.borrow_mut().register_files(fds, &[]).map_err(io::Error::from_raw_os_error)
             }
             Inner::Kernel(kernel) => kernel.register_files(fds),
         }

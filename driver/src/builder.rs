@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use io_uring::{cqueue, squeue};
 
-use crate::abi::op::{IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY};
-use crate::abi::params::Params;
+use crate::abi::flags::{IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY};
+use crate::abi::params::{Params, check_setup_flags};
 use crate::device::{Device, DeviceName};
 use crate::engine::CompletionMode;
 use crate::error::Error;
@@ -33,6 +33,7 @@ where
     bounce_bytes: usize,
     admin_commands: bool,
     setup_flags: u32,
+    strict: bool,
     _entries: PhantomData<fn(S) -> C>,
 }
 
@@ -47,6 +48,7 @@ impl RingBuilder {
             bounce_bytes: BOUNCE_BYTES,
             admin_commands: false,
             setup_flags: 0,
+            strict: false,
             _entries: PhantomData,
         }
     }
@@ -64,6 +66,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             bounce_bytes: self.bounce_bytes,
             admin_commands: self.admin_commands,
             setup_flags: self.setup_flags,
+            strict: self.strict,
             _entries: PhantomData,
         }
     }
@@ -153,6 +156,15 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         self
     }
 
+    /// Whether memory that an entry names is looked for before it is used, so that a bad address is answered
+    /// with `EFAULT` as by the kernel, instead of being the program's broken promise. Costs a system call for
+    /// each transfer on a device. Default: false. A kernel ring does so always.
+    #[must_use]
+    pub fn strict(mut self, yes: bool) -> Self {
+        self.strict = yes;
+        self
+    }
+
     /// Opens `name` (see [`DeviceName`]) as fixed file 0 of a new ring.
     ///
     /// # Errors
@@ -201,7 +213,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             bounce_bytes: self.bounce_bytes,
             admin_commands: self.admin_commands,
         };
-        Ring::on_device(device, namespace, params, options, self.completion)
+        Ring::on_device(device, namespace, params, options, self.completion, self.strict)
     }
 
     fn open_path(
@@ -229,6 +241,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         if self.cq_entries.is_some() {
             flags |= IORING_SETUP_CQSIZE;
         }
+        check_setup_flags(flags).map_err(|what| Error::SetupFlags { flags, what })?;
         Params::layout(self.entries, self.cq_entries.unwrap_or(0), flags).map_err(|_| Error::Entries {
             entries: self.entries,
             what: "1 to 32768 submission entries, and at least as many completion entries (to 65536), are possible",

@@ -115,6 +115,14 @@ pub enum Error {
         /// The bounds.
         what: &'static str,
     },
+    /// Set-up flags that do not go together, or that there are not.
+    #[error("a ring with set-up flags {flags:#x} is not possible: {what}")]
+    SetupFlags {
+        /// As given.
+        flags: u32,
+        /// What is wrong with them.
+        what: &'static str,
+    },
     /// A kernel ring cannot be had.
     #[error("io_uring is not available: {reason}{}", io_uring_remedy(reason))]
     KernelRing {
@@ -185,7 +193,7 @@ impl Error {
                 libc::EOPNOTSUPP
             }
             Self::NoNamespace { .. } => libc::ENXIO,
-            Self::Name { .. } | Self::Entries { .. } => libc::EINVAL,
+            Self::Name { .. } | Self::Entries { .. } | Self::SetupFlags { .. } => libc::EINVAL,
             Self::Forked => libc::EOWNERDEAD,
             Self::KernelRing { reason } | Self::OpenFile { reason, .. } | Self::Os { reason, .. } => {
                 reason.raw_os_error().unwrap_or(libc::EIO)

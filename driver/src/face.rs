@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use io_uring::{cqueue, squeue};
 
-use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
+use crate::abi::flags::{IORING_CQ_EVENTFD_DISABLED, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
 use crate::abi::rings::RingView;
 use crate::abi::slots::{Cqes, Sqes};
 use crate::body::Body;
@@ -175,6 +175,17 @@ impl<'a, E: cqueue::EntryMarker> CompletionQueue<'a, E> {
         self.len() == self.capacity()
     }
 
+    /// Whether the registered eventfd is left alone (`IORING_CQ_EVENTFD_DISABLED`).
+    #[must_use]
+    pub fn eventfd_disabled(&self) -> bool {
+        self.ring.view().cq_flags() & IORING_CQ_EVENTFD_DISABLED != 0
+    }
+
+    /// Leaves the registered eventfd alone, or signals it again.
+    pub fn set_eventfd_disabled(&mut self, yes: bool) {
+        self.ring.view().set_cq_flags(if yes { IORING_CQ_EVENTFD_DISABLED } else { 0 });
+    }
+
     /// Completions lost for want of room: always 0, they wait instead.
     #[must_use]
     pub fn overflow(&self) -> u32 {
@@ -270,6 +281,14 @@ impl<'a> Submitter<'a> {
     pub unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, nr_args: u32) -> io::Result<u32> {
         // SAFETY: the caller's promise.
         unsafe { self.ring.register(opcode, arg, nr_args) }
+    }
+
+    /// Where the buffer ring of `group` is that was registered with `IOU_PBUF_RING_MMAP`: what a program maps
+    /// from the descriptor of a kernel ring (at `IORING_OFF_PBUF_RING`), a device ring has in the program's
+    /// memory already. It goes when the group is unregistered. `None` for other groups, and on a kernel ring.
+    #[must_use]
+    pub fn buffer_ring(&self, group: u16) -> Option<*mut libc::c_void> {
+        self.ring.buffer_ring(group)
     }
 
     /// Registers buffers for `READ_FIXED` and `WRITE_FIXED`: they are mapped for the device and used in

@@ -56,9 +56,10 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
         params: Params,
         options: QueueOptions,
         mode: CompletionMode,
+        strict: bool,
     ) -> Result<Self, Error> {
         let target = target_info(device, &namespace);
-        let body = Body::on_device(device, namespace, params, options, mode)?;
+        let body = Body::on_device(device, namespace, params, options, mode, strict)?;
         Ok(Self { body, target, fallback: None, _entries: PhantomData })
     }
 

@@ -3,15 +3,19 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`nvme`] | NVMe commands of the program's own |
-//! | [`op`] | opcodes and flags by their names in the header |
+//! | [`op`] | opcodes and the flags of entries, by their names in the header |
+//! | [`flags`] | flags of the rings, of set-up and of enter |
 //! | [`entry`] | the 64-byte submission and 16-byte completion entries, and the io-uring crate's types for them |
 //! | [`params`] | `struct io_uring_params` and the place of everything in the ring memory |
+//! | [`register`] | what `io_uring_register` takes |
 //! | `rings` | the shared memory itself, seen by the program and by the engine |
 //! | `slots` | the entries in it |
 
 pub mod entry;
+pub mod flags;
 pub mod nvme;
 pub mod op;
 pub mod params;
+pub mod register;
 pub(crate) mod rings;
 pub(crate) mod slots;

@@ -19,6 +19,14 @@ pub enum Opcode {
     Fadvise,
     ReadvFixed,
     WritevFixed,
+    Timeout,
+    TimeoutRemove,
+    AsyncCancel,
+    LinkTimeout,
+    FilesUpdate,
+    ProvideBuffers,
+    RemoveBuffers,
+    MsgRing,
     /// An opcode of the kernel (below [`IORING_OP_LAST`]) that the device does not serve.
     Other(u8),
     /// A number the kernel does not know.
@@ -40,10 +48,18 @@ impl Opcode {
             4 => Self::ReadFixed,
             5 => Self::WriteFixed,
             8 => Self::SyncFileRange,
+            11 => Self::Timeout,
+            12 => Self::TimeoutRemove,
+            14 => Self::AsyncCancel,
+            15 => Self::LinkTimeout,
             17 => Self::Fallocate,
+            20 => Self::FilesUpdate,
             22 => Self::Read,
             23 => Self::Write,
             24 => Self::Fadvise,
+            31 => Self::ProvideBuffers,
+            32 => Self::RemoveBuffers,
+            40 => Self::MsgRing,
             46 => Self::UringCmd,
             60 => Self::ReadvFixed,
             61 => Self::WritevFixed,
@@ -55,8 +71,18 @@ impl Opcode {
 
 /// `IOSQE_FIXED_FILE`: the descriptor is an index into the ring's file table.
 pub const IOSQE_FIXED_FILE: u8 = 1 << 0;
-/// `IOSQE_BUFFER_SELECT`: the kernel picks the buffer.
+/// `IOSQE_IO_DRAIN` (5.2): begins when everything before it has ended.
+pub const IOSQE_IO_DRAIN: u8 = 1 << 1;
+/// `IOSQE_IO_LINK` (5.3): the next entry begins when this one has succeeded.
+pub const IOSQE_IO_LINK: u8 = 1 << 2;
+/// `IOSQE_IO_HARDLINK` (5.5): the next entry begins when this one has ended.
+pub const IOSQE_IO_HARDLINK: u8 = 1 << 3;
+/// `IOSQE_ASYNC` (5.6).
+pub const IOSQE_ASYNC: u8 = 1 << 4;
+/// `IOSQE_BUFFER_SELECT` (5.7): the buffer is picked from a group.
 pub const IOSQE_BUFFER_SELECT: u8 = 1 << 5;
+/// `IOSQE_CQE_SKIP_SUCCESS` (5.17): no completion entry if it succeeds.
+pub const IOSQE_CQE_SKIP_SUCCESS: u8 = 1 << 6;
 /// All flags that kernel 6.18 knows.
 pub const SQE_VALID_FLAGS: u8 = 0x7f;
 
@@ -86,6 +112,70 @@ pub const IORING_FSYNC_DATASYNC: u32 = 1 << 0;
 /// `IORING_NOP_INJECT_RESULT` (6.10): `len` is the result.
 pub const IORING_NOP_INJECT_RESULT: u32 = 1 << 0;
 
+/// `IORING_NOP_FILE`: `fd` is looked up.
+pub const IORING_NOP_FILE: u32 = 1 << 1;
+/// `IORING_NOP_FIXED_FILE`: with `IORING_NOP_FILE`, as an index.
+pub const IORING_NOP_FIXED_FILE: u32 = 1 << 2;
+/// `IORING_NOP_FIXED_BUFFER`: `buf_index` is looked up.
+pub const IORING_NOP_FIXED_BUFFER: u32 = 1 << 3;
+/// `IORING_NOP_TW`.
+pub const IORING_NOP_TW: u32 = 1 << 4;
+/// `IORING_NOP_CQE32` (6.18): the completion entry has 32 bytes, with `off` and `addr` in the second half.
+pub const IORING_NOP_CQE32: u32 = 1 << 5;
+
+/// `IORING_TIMEOUT_ABS`.
+pub const IORING_TIMEOUT_ABS: u32 = 1 << 0;
+/// `IORING_TIMEOUT_UPDATE`.
+pub const IORING_TIMEOUT_UPDATE: u32 = 1 << 1;
+/// `IORING_TIMEOUT_BOOTTIME`.
+pub const IORING_TIMEOUT_BOOTTIME: u32 = 1 << 2;
+/// `IORING_TIMEOUT_REALTIME`.
+pub const IORING_TIMEOUT_REALTIME: u32 = 1 << 3;
+/// `IORING_LINK_TIMEOUT_UPDATE`.
+pub const IORING_LINK_TIMEOUT_UPDATE: u32 = 1 << 4;
+/// `IORING_TIMEOUT_ETIME_SUCCESS`.
+pub const IORING_TIMEOUT_ETIME_SUCCESS: u32 = 1 << 5;
+/// `IORING_TIMEOUT_MULTISHOT`.
+pub const IORING_TIMEOUT_MULTISHOT: u32 = 1 << 6;
+
+/// `IORING_ASYNC_CANCEL_ALL`.
+pub const IORING_ASYNC_CANCEL_ALL: u32 = 1 << 0;
+/// `IORING_ASYNC_CANCEL_FD`.
+pub const IORING_ASYNC_CANCEL_FD: u32 = 1 << 1;
+/// `IORING_ASYNC_CANCEL_ANY`.
+pub const IORING_ASYNC_CANCEL_ANY: u32 = 1 << 2;
+/// `IORING_ASYNC_CANCEL_FD_FIXED`.
+pub const IORING_ASYNC_CANCEL_FD_FIXED: u32 = 1 << 3;
+/// `IORING_ASYNC_CANCEL_USERDATA`.
+pub const IORING_ASYNC_CANCEL_USERDATA: u32 = 1 << 4;
+/// `IORING_ASYNC_CANCEL_OP`.
+pub const IORING_ASYNC_CANCEL_OP: u32 = 1 << 5;
+
+/// `IORING_MSG_DATA`: a completion entry for another ring.
+pub const IORING_MSG_DATA: u64 = 0;
+/// `IORING_MSG_SEND_FD`: a fixed file for another ring.
+pub const IORING_MSG_SEND_FD: u64 = 1;
+/// `IORING_MSG_RING_CQE_SKIP`.
+pub const IORING_MSG_RING_CQE_SKIP: u32 = 1 << 0;
+/// `IORING_MSG_RING_FLAGS_PASS`.
+pub const IORING_MSG_RING_FLAGS_PASS: u32 = 1 << 1;
+
+/// `IORING_FILE_INDEX_ALLOC`: any free place of the file table.
+pub const IORING_FILE_INDEX_ALLOC: u32 = !0;
+/// `IORING_REGISTER_FILES_SKIP`: leave this place as it is.
+pub const IORING_REGISTER_FILES_SKIP: i32 = -2;
+
+/// `IORING_CQE_F_BUFFER`: the upper 16 bits are the identifier of a provided buffer.
+pub const IORING_CQE_F_BUFFER: u32 = 1 << 0;
+/// `IORING_CQE_F_MORE`: further entries of the same operation follow.
+pub const IORING_CQE_F_MORE: u32 = 1 << 1;
+/// `IORING_CQE_F_BUF_MORE`: the buffer has more room, and will be used again.
+pub const IORING_CQE_F_BUF_MORE: u32 = 1 << 4;
+/// `IORING_CQE_F_SKIP` (6.18): fills the last place of the ring before an entry of 32 bytes.
+pub const IORING_CQE_F_SKIP: u32 = 1 << 5;
+/// `IORING_CQE_F_32` (6.18): an entry of 32 bytes on a ring of both lengths.
+pub const IORING_CQE_F_32: u32 = 1 << 15;
+
 /// `RWF_HIPRI`: wants polled completion.
 pub const RWF_HIPRI: u32 = 1 << 0;
 /// `RWF_DSYNC`: the data is durable when the write completes.
@@ -98,27 +188,6 @@ pub const RWF_NOWAIT: u32 = 1 << 3;
 pub const RWF_APPEND: u32 = 1 << 4;
 /// `RWF_NOAPPEND`.
 pub const RWF_NOAPPEND: u32 = 1 << 5;
-
-/// `IORING_SQ_CQ_OVERFLOW`: completions wait outside the ring for room.
-pub const IORING_SQ_CQ_OVERFLOW: u32 = 1 << 1;
-/// `IORING_SQ_TASKRUN`: entering the ring would make progress.
-pub const IORING_SQ_TASKRUN: u32 = 1 << 2;
-
-/// `IORING_ENTER_GETEVENTS`.
-pub const IORING_ENTER_GETEVENTS: u32 = 1 << 0;
-
-/// `IORING_SETUP_IOPOLL`.
-pub const IORING_SETUP_IOPOLL: u32 = 1 << 0;
-/// `IORING_SETUP_CQSIZE`.
-pub const IORING_SETUP_CQSIZE: u32 = 1 << 3;
-/// `IORING_SETUP_CLAMP`.
-pub const IORING_SETUP_CLAMP: u32 = 1 << 4;
-/// `IORING_SETUP_SQE128` (5.19).
-pub const IORING_SETUP_SQE128: u32 = 1 << 10;
-/// `IORING_SETUP_CQE32` (5.19).
-pub const IORING_SETUP_CQE32: u32 = 1 << 11;
-/// `IORING_SETUP_NO_SQARRAY` (6.6).
-pub const IORING_SETUP_NO_SQARRAY: u32 = 1 << 16;
 
 /// `IORING_MAX_ENTRIES`.
 pub const IORING_MAX_ENTRIES: u32 = 32_768;

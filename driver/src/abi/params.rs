@@ -1,9 +1,12 @@
 //! What `io_uring_setup` takes and answers, and the layout of the ring memory.
 
-use super::op::{
-    IORING_MAX_CQ_ENTRIES, IORING_MAX_ENTRIES, IORING_SETUP_CLAMP, IORING_SETUP_CQE32, IORING_SETUP_CQSIZE,
-    IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128,
+use super::flags::{
+    IORING_SETUP_CLAMP, IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQE_MIXED, IORING_SETUP_CQE32, IORING_SETUP_CQSIZE,
+    IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_HYBRID_IOPOLL, IORING_SETUP_IOPOLL, IORING_SETUP_NO_MMAP,
+    IORING_SETUP_NO_SQARRAY, IORING_SETUP_REGISTERED_FD_ONLY, IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_SQ_AFF,
+    IORING_SETUP_SQE128, IORING_SETUP_SQPOLL, IORING_SETUP_TASKRUN_FLAG,
 };
+use super::op::{IORING_MAX_CQ_ENTRIES, IORING_MAX_ENTRIES};
 
 /// `struct io_sqring_offsets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,15 +68,62 @@ const fn cqes_end(flags: u32, cq_entries: u32) -> u32 {
     (CQES + 16 * cq_entries) << (flags & IORING_SETUP_CQE32 != 0) as u32
 }
 
+/// Features of a ring on devices (`IORING_FEAT_*`), of those that kernel 6.18 has: `SINGLE_MMAP`, `NODROP`,
+/// `SUBMIT_STABLE`, `RW_CUR_POS`, `EXT_ARG`, `RSRC_TAGS`, `CQE_SKIP`, `LINKED_FILE`, `REG_REG_RING`,
+/// `MIN_TIMEOUT`, `NO_IOWAIT`. Not those of forwarded operations, of credentials, of polling threads, and of
+/// protection information.
+pub const FEATURES: u32 = 0b1111 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 15 | 1 << 17;
+
+/// All set-up flags of kernel 6.18.
+const SETUP_FLAGS: u32 = (IORING_SETUP_CQE_MIXED << 1) - 1;
+
+/// Checks set-up flags as kernel 6.18 does (`io_uring_sanitise_params`, and `io_sq_offload_create` for
+/// `SQ_AFF`). Every refusal is an `EINVAL`.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_setup_flags(flags: u32) -> Result<(), &'static str> {
+    let has = |flag| flags & flag != 0;
+    if flags & !SETUP_FLAGS != 0 {
+        return Err("there are set-up flags that kernel 6.18 does not know");
+    }
+    if has(IORING_SETUP_REGISTERED_FD_ONLY) && !has(IORING_SETUP_NO_MMAP) {
+        return Err("REGISTERED_FD_ONLY needs NO_MMAP");
+    }
+    if has(IORING_SETUP_SQPOLL)
+        && has(IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN)
+    {
+        return Err("SQPOLL goes with none of COOP_TASKRUN, TASKRUN_FLAG, DEFER_TASKRUN");
+    }
+    if has(IORING_SETUP_TASKRUN_FLAG) && !has(IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN) {
+        return Err("TASKRUN_FLAG needs COOP_TASKRUN or DEFER_TASKRUN");
+    }
+    if has(IORING_SETUP_HYBRID_IOPOLL) && !has(IORING_SETUP_IOPOLL) {
+        return Err("HYBRID_IOPOLL needs IOPOLL");
+    }
+    if has(IORING_SETUP_DEFER_TASKRUN) && !has(IORING_SETUP_SINGLE_ISSUER) {
+        return Err("DEFER_TASKRUN needs SINGLE_ISSUER");
+    }
+    if has(IORING_SETUP_CQE32) && has(IORING_SETUP_CQE_MIXED) {
+        return Err("completion entries are either of 32 bytes or of both lengths");
+    }
+    if has(IORING_SETUP_SQ_AFF) && !has(IORING_SETUP_SQPOLL) {
+        return Err("SQ_AFF needs SQPOLL");
+    }
+    Ok(())
+}
+
 impl Params {
     /// Sizes and offsets for a ring of `entries`, as the kernel would answer them.
     ///
-    /// `flags` may hold `CQSIZE` (then `cq_entries` counts), `CLAMP`, `SQE128`, `CQE32` and `NO_SQARRAY`.
+    /// `cq_entries` counts if `flags` hold `CQSIZE`.
     ///
     /// # Errors
-    /// `EINVAL`, as the kernel: 0 entries, too many without `CLAMP`, a completion ring smaller than
-    /// the submission ring.
+    /// `EINVAL`, as the kernel: flags that do not go together, 0 entries, too many without `CLAMP`, a
+    /// completion ring smaller than the submission ring. `EOVERFLOW`: no place for an entry of 32 bytes
+    /// (`CQE_MIXED`).
     pub fn layout(entries: u32, cq_entries: u32, flags: u32) -> Result<Self, i32> {
+        check_setup_flags(flags).map_err(|_| libc::EINVAL)?;
         let clamp = |n: u32, most: u32| match n {
             0 => Err(libc::EINVAL),
             n if n <= most => Ok(n),
@@ -88,6 +138,9 @@ impl Params {
         };
         if cq_entries < sq_entries {
             return Err(libc::EINVAL);
+        }
+        if flags & IORING_SETUP_CQE_MIXED != 0 && cq_entries < 2 {
+            return Err(libc::EOVERFLOW);
         }
         let array = if flags & IORING_SETUP_NO_SQARRAY != 0 { 0 } else { cqes_end(flags, cq_entries) };
         let sq_off = SqRingOffsets {
@@ -110,7 +163,7 @@ impl Params {
             flags: 40,
             ..CqRingOffsets::default()
         };
-        Ok(Self { sq_entries, cq_entries, flags, sq_off, cq_off, ..Self::default() })
+        Ok(Self { sq_entries, cq_entries, flags, features: FEATURES, sq_off, cq_off, ..Self::default() })
     }
 
     /// Bytes of the memory that holds both rings.

@@ -22,7 +22,7 @@ use io_uring::{cqueue, squeue};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use super::entry::{Cqe, Sqe};
-use super::op::{IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128};
+use super::flags::{IORING_SETUP_CQE_MIXED, IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128};
 use super::params::Params;
 use super::slots::{CqeRun, Cqes, SqeRun, SqeSlot, Sqes};
 
@@ -45,6 +45,7 @@ pub(crate) struct RingView {
     cq_head: NonNull<AtomicU32>,
     cq_tail: NonNull<AtomicU32>,
     cq_overflow: NonNull<AtomicU32>,
+    cq_flags: NonNull<AtomicU32>,
     array: Option<NonNull<AtomicU32>>,
     sqes: NonNull<Sqe>,
     cqes: NonNull<Cqe>,
@@ -54,6 +55,8 @@ pub(crate) struct RingView {
     sqe_shift: u8,
     /// Completion entries are two of `Cqe` long (`CQE32`).
     cqe32: bool,
+    /// Completion entries may be two of `Cqe` long (`CQE_MIXED`).
+    mixed: bool,
 }
 
 // SAFETY: ring memory is shared by design: indices are atomics, and entries are handed from one side to
@@ -142,6 +145,7 @@ impl RingMemory {
             cq_head: rings.at(params.cq_off.head, 1)?,
             cq_tail: rings.at(params.cq_off.tail, 1)?,
             cq_overflow: rings.at(params.cq_off.overflow, 1)?,
+            cq_flags: rings.at(params.cq_off.flags, 1)?,
             array,
             sqes: sqes.at(0, (params.sq_entries as usize) << sqe_shift)?,
             cqes: rings.at(params.cq_off.cqes, (params.cq_entries as usize) << u8::from(cqe32))?,
@@ -149,6 +153,7 @@ impl RingMemory {
             cq_mask: params.cq_entries - 1,
             sqe_shift,
             cqe32,
+            mixed: params.flags & IORING_SETUP_CQE_MIXED != 0,
         };
         if let Some(array) = array {
             // As the io-uring crate does: entry i of the array names submission entry i.
@@ -233,6 +238,16 @@ impl RingView {
         self.cqe32
     }
 
+    /// Whether completion entries may be of 32 bytes.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.mixed
+    }
+
+    /// Whether the completion at `tail` stands in the last place before the wrap.
+    pub(crate) fn is_last(&self, tail: u32) -> bool {
+        tail & self.cq_mask == self.cq_mask
+    }
+
     /// Program: the submission entries.
     #[inline]
     pub(crate) fn sqes<E: squeue::EntryMarker>(&self) -> Sqes<E> {
@@ -265,6 +280,28 @@ impl RingView {
         };
         // SAFETY: at most the mask, and there are as many entries of that length.
         Some(SqeSlot(unsafe { self.sqes.add((index as usize) << self.sqe_shift) }))
+    }
+
+    /// Engine: the second half of an entry of 128 bytes that this view has given out, zeroes for others.
+    #[inline]
+    pub(crate) fn second_half(&self, slot: SqeSlot) -> [u64; 8] {
+        if self.sqe_shift == 0 {
+            return [0; 8];
+        }
+        // SAFETY: entries are of 128 bytes.
+        unsafe { slot.second_half() }
+    }
+
+    /// Flags of the completion ring, which the program sets.
+    pub(crate) fn cq_flags(&self) -> u32 {
+        // SAFETY: inside the ring memory, which whoever holds the view keeps alive.
+        unsafe { self.cq_flags.as_ref() }.load(Ordering::Relaxed)
+    }
+
+    /// Program: sets the flags of the completion ring.
+    pub(crate) fn set_cq_flags(&self, flags: u32) {
+        // SAFETY: as above.
+        unsafe { self.cq_flags.as_ref() }.store(flags, Ordering::Relaxed);
     }
 
     /// Makes position `at` of the index array name entry `index`.
@@ -309,6 +346,12 @@ impl RingView {
     pub(crate) fn write_cqe(&self, tail: u32, user_data: u64, res: i32, flags: u32) {
         // SAFETY: masked into the array; above the tail only the engine writes.
         unsafe { self.cqes.add((tail & self.cq_mask) as usize).write(Cqe { user_data, res, flags }) };
+    }
+
+    /// Engine: writes the two words that follow the completion before `tail`, in its place.
+    pub(crate) fn write_cqe_words(&self, tail: u32, words: [u64; 2]) {
+        // SAFETY: masked into the array; above the tail only the engine writes; an entry is two words.
+        unsafe { self.cqes.add((tail & self.cq_mask) as usize).cast().write(words) };
     }
 
     /// Engine: the entries from `tail` on that stand side by side, at most `most`, to be published by

@@ -22,32 +22,95 @@ pub(crate) struct Range {
     pub(crate) len: u64,
 }
 
+impl Range {
+    /// The range of an `iovec`, checked as the kernel does (`io_buffer_validate`).
+    fn check(iovec: &libc::iovec) -> Result<Self, i32> {
+        let range = Self { address: iovec.iov_base as u64, len: iovec.iov_len as u64 };
+        match (range.address, range.len) {
+            (0, 0) => Ok(range),
+            // Nothing of a program is in page 0: pinning it would fail.
+            (0..PAGE, _) | (_, 0) => Err(libc::EFAULT),
+            _ if range.len > MOST_BYTES => Err(libc::EFAULT),
+            _ if range.address.checked_add(range.len.next_multiple_of(PAGE)).is_none() => Err(libc::EOVERFLOW),
+            // Its last page ends where the address space does.
+            _ if range.address.checked_add(range.len + PAGE).is_none() => Err(libc::EFAULT),
+            _ => Ok(range),
+        }
+    }
+}
+
 /// The ring's registered buffers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Buffers {
     ranges: Vec<Range>,
+    /// What comes as a completion when a buffer is used no more; 0 for nothing.
+    tags: Vec<u64>,
 }
 
 impl Buffers {
-    /// The ranges of `iovecs`, checked as the kernel does.
-    pub(crate) fn check(iovecs: &[libc::iovec]) -> Result<Self, i32> {
+    /// The ranges of `iovecs`, checked as the kernel does, with their tags, of which there are as many or none.
+    pub(crate) fn check(iovecs: &[libc::iovec], tags: &[u64]) -> Result<Self, i32> {
         if iovecs.is_empty() || iovecs.len() > MOST_BUFFERS {
             return Err(libc::EINVAL);
         }
-        let range = |iovec: &libc::iovec| {
-            let range = Range { address: iovec.iov_base as u64, len: iovec.iov_len as u64 };
-            match (range.address, range.len) {
-                (0, 0) => Ok(range),
-                // `io_buffer_validate`. Nothing of a program is in page 0: pinning it would fail.
-                (0..PAGE, _) | (_, 0) => Err(libc::EFAULT),
-                _ if range.len > MOST_BYTES => Err(libc::EFAULT),
-                _ if range.address.checked_add(range.len.next_multiple_of(PAGE)).is_none() => Err(libc::EOVERFLOW),
-                // Its last page ends where the address space does.
-                _ if range.address.checked_add(range.len + PAGE).is_none() => Err(libc::EFAULT),
-                _ => Ok(range),
-            }
-        };
-        Ok(Self { ranges: iovecs.iter().map(range).collect::<Result<_, _>>()? })
+        let ranges: Vec<Range> = iovecs.iter().map(Range::check).collect::<Result<_, _>>()?;
+        let mut tags = tags.to_vec();
+        tags.resize(ranges.len(), 0);
+        // A hole cannot go (`io_sqe_buffers_register`).
+        if ranges.iter().zip(&tags).any(|(range, tag)| range.len == 0 && *tag != 0) {
+            return Err(libc::EINVAL);
+        }
+        Ok(Self { ranges, tags })
+    }
+
+    /// Holes.
+    pub(super) fn sparse(count: u32) -> Result<Self, i32> {
+        if count == 0 || count as usize > MOST_BUFFERS {
+            return Err(libc::EINVAL);
+        }
+        Ok(Self { ranges: vec![Range { address: 0, len: 0 }; count as usize], tags: vec![0; count as usize] })
+    }
+
+    /// Replaces buffers from `offset` on, which are there, until one is not good. Answers how many, the tags
+    /// of those that have gone, and what was wrong.
+    pub(super) fn update(&mut self, offset: u32, iovecs: &[libc::iovec], tags: &[u64]) -> (u32, Vec<u64>, Option<i32>) {
+        let mut gone = Vec::new();
+        for (i, iovec) in iovecs.iter().enumerate() {
+            let tag = tags.get(i).copied().unwrap_or(0);
+            let range = match Range::check(iovec) {
+                Ok(range) if range.len == 0 && tag != 0 => return (i as u32, gone, Some(libc::EINVAL)),
+                Ok(range) => range,
+                Err(errno) => return (i as u32, gone, Some(errno)),
+            };
+            let place = offset as usize + i;
+            self.ranges[place] = range;
+            gone.push(std::mem::replace(&mut self.tags[place], tag));
+        }
+        (iovecs.len() as u32, gone, None)
+    }
+
+    /// A copy of `count` buffers of `source` in place of those from `offset` on; the table grows for them.
+    pub(super) fn copy_from(&mut self, source: &Self, from: usize, offset: usize, count: usize) {
+        let len = self.ranges.len().max(offset + count);
+        self.ranges.resize(len, Range { address: 0, len: 0 });
+        self.tags.resize(len, 0);
+        self.ranges[offset..offset + count].copy_from_slice(&source.ranges[from..from + count]);
+        self.tags[offset..offset + count].fill(0);
+    }
+
+    /// Places of the table.
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// All tags.
+    pub(super) fn tags(&self) -> Vec<u64> {
+        self.tags.clone()
+    }
+
+    /// Whether there is a buffer of this index.
+    pub(super) fn has(&self, index: u16) -> bool {
+        self.ranges.get(usize::from(index)).is_some_and(|range| range.len != 0)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -115,19 +178,19 @@ mod tests {
 
     #[test]
     fn buffers_are_checked_as_the_kernel_does() {
-        assert_eq!(Buffers::check(&[]).unwrap_err(), libc::EINVAL);
-        assert_eq!(Buffers::check(&[iovec(0, 1)]).unwrap_err(), libc::EFAULT);
-        assert_eq!(Buffers::check(&[iovec(4096, 0)]).unwrap_err(), libc::EFAULT);
-        assert_eq!(Buffers::check(&[iovec(4096, (1 << 30) + 1)]).unwrap_err(), libc::EFAULT);
-        assert_eq!(Buffers::check(&[iovec(4095, 512)]).unwrap_err(), libc::EFAULT);
-        assert_eq!(Buffers::check(&[iovec(usize::MAX - 10, 8)]).unwrap_err(), libc::EOVERFLOW);
-        assert_eq!(Buffers::check(&[iovec(usize::MAX - 4096, 8)]).unwrap_err(), libc::EFAULT);
-        assert!(Buffers::check(&[iovec(4096, 1 << 30), iovec(0, 0)]).is_ok());
+        assert_eq!(Buffers::check(&[], &[]).unwrap_err(), libc::EINVAL);
+        assert_eq!(Buffers::check(&[iovec(0, 1)], &[]).unwrap_err(), libc::EFAULT);
+        assert_eq!(Buffers::check(&[iovec(4096, 0)], &[]).unwrap_err(), libc::EFAULT);
+        assert_eq!(Buffers::check(&[iovec(4096, (1 << 30) + 1)], &[]).unwrap_err(), libc::EFAULT);
+        assert_eq!(Buffers::check(&[iovec(4095, 512)], &[]).unwrap_err(), libc::EFAULT);
+        assert_eq!(Buffers::check(&[iovec(usize::MAX - 10, 8)], &[]).unwrap_err(), libc::EOVERFLOW);
+        assert_eq!(Buffers::check(&[iovec(usize::MAX - 4096, 8)], &[]).unwrap_err(), libc::EFAULT);
+        assert!(Buffers::check(&[iovec(4096, 1 << 30), iovec(0, 0)], &[]).is_ok());
     }
 
     #[test]
     fn ranges_must_lie_inside_one_buffer() {
-        let buffers = Buffers::check(&[iovec(0x10000, 512), iovec(0, 0), iovec(0x10200, 512)]).unwrap();
+        let buffers = Buffers::check(&[iovec(0x10000, 512), iovec(0, 0), iovec(0x10200, 512)], &[]).unwrap();
         assert!(buffers.segment(0, 0x10000, 512).is_some());
         assert!(buffers.segment(0, 0x10000, 513).is_none(), "it would reach into the next one");
         assert!(buffers.segment(0, 0xffff, 1).is_none());
@@ -140,7 +203,8 @@ mod tests {
     #[test]
     fn neighbours_share_a_mapping() {
         let buffers =
-            Buffers::check(&[iovec(0x5800, 100), iovec(0x1000, 0x1000), iovec(0x2000, 1), iovec(0x5000, 10)]).unwrap();
+            Buffers::check(&[iovec(0x5800, 100), iovec(0x1000, 0x1000), iovec(0x2000, 1), iovec(0x5000, 10)], &[])
+                .unwrap();
         assert_eq!(buffers.page_runs(), [(0x1000, 0x3000), (0x5000, 0x6000)]);
     }
 }

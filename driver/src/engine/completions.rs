@@ -7,9 +7,31 @@
 use std::collections::VecDeque;
 
 use crate::abi::entry::Cqe;
-use crate::abi::op::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
+use crate::abi::flags::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
+use crate::abi::op::{IORING_CQE_F_32, IORING_CQE_F_SKIP};
 use crate::abi::rings::RingView;
 use crate::abi::slots::CqeRun;
+
+/// Who is told when a command or a request has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The program, by a completion with this user data.
+    Program(u64),
+    /// The engine, which has an operation of this index.
+    Engine(u32),
+}
+
+/// What follows the first 16 bytes of a completion, of those that have more to say.
+pub(crate) type Extra = Option<[u64; 2]>;
+
+/// The end of what an operation of the engine's has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Index of the operation.
+    pub(crate) operation: u32,
+    pub(crate) res: i32,
+    pub(crate) extra: Extra,
+}
 
 /// The engine's side of the completion ring.
 #[derive(Debug)]
@@ -17,18 +39,19 @@ pub(crate) struct Completions {
     rings: RingView,
     /// One past the last completion written; published by `commit`.
     tail: u32,
-    backlog: VecDeque<BigCqe>,
+    backlog: VecDeque<(Cqe, Extra)>,
     /// Completions are not written into the ring as they come: there is a backlog, or they are of 32 bytes.
     indirect: bool,
     flags: u32,
+    /// Ends that the engine has not taken notice of.
+    ended: VecDeque<End>,
 }
-
-/// A completion and the 16 bytes that follow it where entries are of 32 (`CQE32`).
-type BigCqe = (Cqe, [u64; 2]);
 
 impl Completions {
     pub(crate) fn new(rings: RingView) -> Self {
-        Self { rings, tail: rings.cq_tail(), backlog: VecDeque::new(), indirect: rings.has_cqe32(), flags: 0 }
+        let indirect = rings.has_cqe32();
+        let (backlog, ended) = (VecDeque::new(), VecDeque::new());
+        Self { rings, tail: rings.cq_tail(), backlog, indirect, flags: 0, ended }
     }
 
     /// Free entries that stand side by side, none while there is a backlog. What is written into them is
@@ -59,33 +82,76 @@ impl Completions {
     }
 
     /// Posts one completion, or keeps it for later.
+    #[inline]
     pub(crate) fn post(&mut self, user_data: u64, res: i32, flags: u32) {
         if !self.indirect && self.free() != 0 {
             self.rings.write_cqe(self.tail, user_data, res, flags);
             self.commit(1);
         } else {
-            self.post_big(Cqe { user_data, res, flags }, [0; 2]);
+            self.post_big(Cqe { user_data, res, flags }, None);
         }
     }
 
-    /// Posts one completion with the 16 bytes that follow it where entries are of 32.
+    /// Posts one completion with what follows it, if there is room for that in entries of this ring.
     #[cold]
-    pub(crate) fn post_big(&mut self, cqe: Cqe, extra: [u64; 2]) {
-        if self.backlog.is_empty() && self.free() != 0 {
-            self.write((cqe, extra));
-        } else {
+    pub(crate) fn post_big(&mut self, cqe: Cqe, extra: Extra) {
+        if !self.backlog.is_empty() || !self.write(cqe, extra) {
             self.indirect = true;
             self.backlog.push_back((cqe, extra));
         }
     }
 
-    fn write(&mut self, (cqe, extra): BigCqe) {
-        if self.rings.has_cqe32() {
-            self.rings.write_cqe32(self.tail, cqe, extra);
-        } else {
-            self.rings.write_cqe(self.tail, cqe.user_data, cqe.res, cqe.flags);
+    /// Tells the caller of an end.
+    #[inline]
+    pub(crate) fn end(&mut self, caller: Caller, res: i32, extra: Extra) {
+        match caller {
+            Caller::Program(user_data) if extra.is_none() => self.post(user_data, res, 0),
+            Caller::Program(user_data) => self.post_big(Cqe { user_data, res, flags: 0 }, extra),
+            Caller::Engine(operation) => self.ended.push_back(End { operation, res, extra }),
         }
+    }
+
+    /// The next end that the engine has to take notice of.
+    #[inline]
+    pub(crate) fn next_end(&mut self) -> Option<End> {
+        self.ended.pop_front()
+    }
+
+    /// Writes a completion if there is room.
+    fn write(&mut self, cqe: Cqe, extra: Extra) -> bool {
+        if self.rings.has_cqe32() {
+            if self.free() == 0 {
+                return false;
+            }
+            self.rings.write_cqe32(self.tail, cqe, extra.unwrap_or_default());
+            self.commit(1);
+            return true;
+        }
+        if let Some(extra) = extra.filter(|_| self.rings.is_mixed()) {
+            return self.write_mixed(cqe, extra);
+        }
+        if self.free() == 0 {
+            return false;
+        }
+        self.rings.write_cqe(self.tail, cqe.user_data, cqe.res, cqe.flags);
         self.commit(1);
+        true
+    }
+
+    /// An entry of 32 bytes takes two places side by side: what is left of the ring before its wrap is filled
+    /// (`io_fill_nop_cqe`).
+    fn write_mixed(&mut self, cqe: Cqe, extra: [u64; 2]) -> bool {
+        if self.rings.is_last(self.tail) && self.free() > 0 {
+            self.rings.write_cqe(self.tail, 0, 0, IORING_CQE_F_SKIP);
+            self.commit(1);
+        }
+        if self.free() < 2 || self.rings.is_last(self.tail) {
+            return false;
+        }
+        self.rings.write_cqe(self.tail, cqe.user_data, cqe.res, cqe.flags | IORING_CQE_F_32);
+        self.rings.write_cqe_words(self.tail.wrapping_add(1), extra);
+        self.commit(2);
+        true
     }
 
     /// Moves as much of the backlog into the ring as fits.
@@ -98,9 +164,10 @@ impl Completions {
 
     #[cold]
     fn flush_backlog(&mut self) {
-        for _ in 0..self.free() {
-            let Some(cqe) = self.backlog.pop_front() else { break };
-            self.write(cqe);
+        while let Some(&(cqe, extra)) = self.backlog.front()
+            && self.write(cqe, extra)
+        {
+            self.backlog.pop_front();
         }
         self.indirect = self.rings.has_cqe32() || !self.backlog.is_empty();
     }
@@ -136,6 +203,11 @@ impl Completions {
     #[inline]
     pub(crate) fn has_any(&self) -> bool {
         self.ready() != 0 || !self.backlog.is_empty()
+    }
+
+    /// One past the last completion that was ever in the ring.
+    pub(crate) fn tail(&self) -> u32 {
+        self.tail
     }
 
     /// Completions behind the ring.
@@ -184,13 +256,13 @@ mod tests {
 
     #[test]
     fn entries_of_32_bytes_keep_their_order_and_never_take_the_way_of_16() {
-        let flags = crate::abi::op::IORING_SETUP_CQE32;
+        let flags = crate::abi::flags::IORING_SETUP_CQE32;
         let memory = RingMemory::new(&Params::layout(1, 0, flags).unwrap()).unwrap();
         let (view, mut cq) = (memory.view(), Completions::new(memory.view()));
         assert!(cq.run().len() == 0 && cq.slot().is_none());
         for i in 0..3 {
             cq.post(2 * i, 0, 0);
-            cq.post_big(Cqe { user_data: 2 * i + 1, res: 7, flags: 0 }, [i, !i]);
+            cq.post_big(Cqe { user_data: 2 * i + 1, res: 7, flags: 0 }, Some([i, !i]));
         }
         assert_eq!((cq.ready(), cq.backlog()), (2, 4));
         for i in 0..6 {

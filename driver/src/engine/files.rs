@@ -14,12 +14,21 @@ pub(crate) struct Target {
     pub(crate) queue: Option<usize>,
 }
 
+/// A place of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fixed {
+    /// Index into the targets.
+    target: usize,
+    /// Comes as a completion when the file has left the table and nothing uses it any more; 0 for none.
+    pub(super) tag: u64,
+}
+
 /// Fixed files by index, and the descriptors that stand for a target.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     targets: Vec<Target>,
-    /// Index into `targets` of each fixed file; `None` is a hole.
-    fixed: Vec<Option<usize>>,
+    /// `None` is a hole.
+    fixed: Vec<Option<Fixed>>,
     descriptors: Vec<(RawFd, usize)>,
 }
 
@@ -27,7 +36,7 @@ impl Files {
     /// Adds a target as the next fixed file. Answers the file's index.
     pub(crate) fn add(&mut self, target: Target) -> u32 {
         self.targets.push(target);
-        self.fixed.push(Some(self.targets.len() - 1));
+        self.fixed.push(Some(Fixed { target: self.targets.len() - 1, tag: 0 }));
         self.fixed.len() as u32 - 1
     }
 
@@ -39,28 +48,57 @@ impl Files {
     }
 
     pub(crate) fn fixed(&self, index: u32) -> Option<usize> {
-        self.fixed.get(index as usize).copied().flatten()
+        self.fixed.get(index as usize).copied().flatten().map(|fixed| fixed.target)
     }
 
     pub(crate) fn descriptor(&self, fd: RawFd) -> Option<usize> {
         self.descriptors.iter().find(|(known, _)| *known == fd).map(|(_, target)| *target)
     }
 
-    /// Replaces the fixed files by what `fds` stand for; -1 leaves a hole. `None` when one stands for
-    /// nothing.
-    pub(crate) fn replace_fixed(&mut self, fds: &[RawFd]) -> Option<()> {
-        let find = |fd: &RawFd| if *fd == -1 { Some(None) } else { self.descriptor(*fd).map(Some) };
-        self.fixed = fds.iter().map(find).collect::<Option<_>>()?;
-        Some(())
+    /// Replaces the table by what `fds` stand for, with their tags (0 where there are none); -1 leaves a hole.
+    pub(super) fn replace_fixed(&mut self, fds: &[RawFd], tags: &[u64]) -> Result<(), i32> {
+        let tag = |place: usize| tags.get(place).copied().unwrap_or(0);
+        let find = |(place, fd): (usize, &RawFd)| match *fd {
+            -1 if tag(place) != 0 => Err(libc::EINVAL),
+            -1 => Ok(None),
+            fd => {
+                let target = self.descriptor(fd).ok_or(libc::EBADF)?;
+                Ok(Some(Fixed { target, tag: tag(place) }))
+            }
+        };
+        self.fixed = fds.iter().enumerate().map(find).collect::<Result<_, i32>>()?;
+        Ok(())
+    }
+
+    /// Puts a target, or nothing, into a place of the table. Answers what was there.
+    pub(super) fn put(&mut self, place: u32, target: Option<(usize, u64)>) -> Option<Fixed> {
+        let fixed = self.fixed.get_mut(place as usize)?;
+        std::mem::replace(fixed, target.map(|(target, tag)| Fixed { target, tag }))
+    }
+
+    /// Takes up a target that is in no place yet.
+    pub(super) fn keep(&mut self, target: Target) -> usize {
+        self.targets.push(target);
+        self.targets.len() - 1
+    }
+
+    /// Places of the table.
+    pub(super) fn len(&self) -> usize {
+        self.fixed.len()
+    }
+
+    /// Which places are taken.
+    pub(super) fn places(&self) -> Vec<bool> {
+        self.fixed.iter().map(Option::is_some).collect()
     }
 
     pub(crate) fn has_fixed(&self) -> bool {
         !self.fixed.is_empty()
     }
 
-    /// Takes all fixed files away; false when there were none.
-    pub(crate) fn clear_fixed(&mut self) -> bool {
-        !std::mem::take(&mut self.fixed).is_empty()
+    /// Takes the table away. Answers what was in it.
+    pub(super) fn clear_fixed(&mut self) -> Vec<Option<Fixed>> {
+        std::mem::take(&mut self.fixed)
     }
 
     pub(crate) fn target(&self, target: usize) -> &Target {

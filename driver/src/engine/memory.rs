@@ -2,10 +2,13 @@
 
 #![expect(unsafe_code)] // passes the promise of `register_buffers` on
 
+use std::sync::Arc;
+
 use dmaring_dma::DmaBuf;
 
 use super::Engine;
 use super::buffers::Buffers;
+use super::mailbox::lock;
 use crate::error::Error;
 use crate::nvme::IoQueue;
 
@@ -20,7 +23,7 @@ impl Engine {
             return Ok(buffer);
         }
         if self.pool.stats().parked > 0 {
-            self.quiesce();
+            self.drain_devices();
             self.pool.reclaim();
             if let Some(buffer) = self.pool.try_alloc(len) {
                 return Ok(buffer);
@@ -50,26 +53,57 @@ impl Engine {
         Ok(())
     }
 
-    /// Registers buffers with every queue pair, or with none.
+    /// Registers buffers with every queue pair, or with none, each with its tag (0 where there is none).
     ///
     /// # Safety
     /// The memory stays mapped in this process until it is unregistered or the ring is dropped.
-    pub(crate) unsafe fn register_buffers(&mut self, iovecs: &[libc::iovec]) -> Result<(), Error> {
+    pub(crate) unsafe fn register_buffers(&mut self, iovecs: &[libc::iovec], tags: &[u64]) -> Result<(), Error> {
         self.check_ours()?;
-        let refuse = |errno| Error::Os { call: "register_buffers", reason: std::io::Error::from_raw_os_error(errno) };
         if !self.buffers.is_empty() {
-            return Err(refuse(libc::EBUSY));
+            return Err(refused(libc::EBUSY));
         }
-        let buffers = Buffers::check(iovecs).map_err(refuse)?;
+        let buffers = Buffers::check(iovecs, tags).map_err(refused)?;
+        // SAFETY: the caller's promise.
+        unsafe { self.use_buffers(buffers) }
+    }
+
+    /// Changes registered buffers one after the other (`__io_sqe_buffers_update`). Answers how many went well
+    /// before the first that did not.
+    ///
+    /// # Safety
+    /// As of [`register_buffers`](Self::register_buffers).
+    pub(super) unsafe fn update_buffers(
+        &mut self,
+        offset: u32,
+        iovecs: &[libc::iovec],
+        tags: &[u64],
+    ) -> Result<u32, Error> {
+        let mut buffers = self.buffers.clone();
+        let (done, gone, failed) = buffers.update(offset, iovecs, tags);
+        // SAFETY: the caller's promise.
+        unsafe { self.use_buffers(buffers) }?;
+        self.tell_tags(&gone);
+        match failed {
+            Some(errno) if done == 0 => Err(refused(errno)),
+            _ => Ok(done),
+        }
+    }
+
+    /// Maps buffers for every queue pair, or for none, in place of those that there are.
+    ///
+    /// # Safety
+    /// As of [`register_buffers`](Self::register_buffers).
+    pub(super) unsafe fn use_buffers(&mut self, buffers: Buffers) -> Result<(), Error> {
         let mut mapped = Vec::with_capacity(self.queues.len());
         for queue in &self.queues {
             // SAFETY: the caller's promise.
             mapped.push(unsafe { buffers.map(queue.owner().space()) }?);
         }
-        self.quiesce();
+        self.drain_devices();
         for (queue, (fixed, mappings)) in self.queues.iter_mut().zip(mapped) {
             queue.set_fixed(fixed, mappings);
         }
+        *lock(&self.mailbox.buffers) = Arc::new(buffers.clone());
         self.buffers = buffers;
         Ok(())
     }
@@ -78,14 +112,33 @@ impl Engine {
     pub(crate) fn unregister_buffers(&mut self) -> Result<(), Error> {
         self.check_ours()?;
         if self.buffers.is_empty() {
-            let reason = std::io::Error::from_raw_os_error(libc::ENXIO);
-            return Err(Error::Os { call: "unregister_buffers", reason });
+            return Err(refused(libc::ENXIO));
         }
-        self.quiesce();
+        self.drain_devices();
         for queue in &mut self.queues {
             queue.set_fixed(Vec::new(), Vec::new());
         }
-        self.buffers = Buffers::default();
+        let gone = std::mem::take(&mut self.buffers);
+        *lock(&self.mailbox.buffers) = Arc::default();
+        self.tell_tags(&gone.tags());
         Ok(())
     }
+
+    /// A resource has left its table: when nothing uses it any more, its tag is told.
+    pub(super) fn retire(&mut self, tag: u64) {
+        if tag != 0 {
+            self.drain_devices();
+            self.tell_tags(&[tag]);
+        }
+    }
+
+    /// Tags of resources that nothing uses any more.
+    fn tell_tags(&mut self, tags: &[u64]) {
+        tags.iter().filter(|tag| **tag != 0).for_each(|tag| self.cq.post(*tag, 0, 0));
+    }
+}
+
+/// The kernel's answer to a bad argument.
+pub(super) fn refused(errno: i32) -> Error {
+    Error::Os { call: "io_uring_register", reason: std::io::Error::from_raw_os_error(errno) }
 }

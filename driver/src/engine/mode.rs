@@ -52,7 +52,7 @@ impl Engine {
             self.disconnect_events();
         }
         self.mode = mode;
-        self.polls_only = !mode.sleeps() && !self.notifier.is_armed();
+        self.choose_path();
         self.options.interrupts = mode.sleeps();
         Ok(())
     }

@@ -5,8 +5,17 @@
 
 use std::io;
 
-use super::decode::Refusal;
+use super::completions::Caller;
+use super::entry::Entry;
+use super::operations::Operation;
+use super::prepare::{Memory, Prepared, check_flags, prepare};
+use super::timeouts::{Timeout, nanos};
 use super::{Engine, Outcome};
+use crate::abi::entry::Sqe;
+use crate::abi::op::{
+    IOSQE_BUFFER_SELECT, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK, MAX_RW_COUNT,
+};
+use crate::abi::slots::SqeSlot;
 use crate::nvme::IoQueue;
 
 impl Engine {
@@ -15,20 +24,22 @@ impl Engine {
     #[inline]
     pub(crate) fn submit(&mut self) -> io::Result<usize> {
         self.check_ours()?;
-        let submitted = self.consume();
+        self.gate.check().map_err(io::Error::from_raw_os_error)?;
+        let (submitted, _) = self.consume(u32::MAX);
         self.announce();
         Ok(submitted as usize)
     }
 
-    /// As [`submit`](Self::submit), but does not tell the program what there is to wait for.
+    /// Consumes at most `most` entries; does not tell the program what there is to wait for. Answers how many
+    /// were submitted, and whether that was all.
     #[inline(always)] // as `submit_and_wait`
-    pub(super) fn consume(&mut self) -> u32 {
+    pub(super) fn consume(&mut self, most: u32) -> (u32, bool) {
         let start = self.sq_head;
         // A tail that a hostile program moved means no more than a full ring.
-        let new = self.rings.sq_tail().wrapping_sub(start).min(self.rings.sq_entries());
+        let new = self.rings.sq_tail().wrapping_sub(start).min(self.rings.sq_entries()).min(most);
         let end = start.wrapping_add(new);
         if new == 0 {
-            return 0;
+            return (0, true);
         }
         let mut head = start;
         if self.straight
@@ -44,18 +55,26 @@ impl Engine {
                 queue.publish_batch(new);
                 self.sq_head = end;
                 self.rings.set_sq_head(end);
-                return new;
+                return (new, true);
             }
         }
-        self.consume_rest(start, head, end)
+        let submitted = self.consume_rest(start, head, end);
+        (submitted, submitted == new)
     }
 
     /// What the straight line has left of a batch. Answers how many entries of the batch were submitted.
     #[inline(never)]
     fn consume_rest(&mut self, start: u32, head: u32, end: u32) -> u32 {
+        self.posted_before = Some(self.cq.tail());
         let (head, dropped) = self.submit_general(head, end);
         self.sq_head = head;
         self.rings.set_sq_head(head);
+        self.close_chain();
+        self.posted_before = None;
+        if self.attentive || !self.later.is_empty() {
+            self.signal.tell(self.cq.tail(), true, &self.rings);
+            self.attend();
+        }
         self.queues.iter_mut().for_each(IoQueue::publish);
         head.wrapping_sub(start) - dropped
     }
@@ -64,13 +83,16 @@ impl Engine {
     #[inline]
     pub(super) fn announce(&mut self) {
         let busy = self.is_busy();
-        self.cq.set_flags(busy);
+        self.cq.set_flags(busy || self.operations.len() != 0);
+        if self.attentive {
+            self.signal.tell(self.cq.tail(), false, &self.rings);
+        }
         if self.notifier.is_armed() {
             // A program that sleeps on the descriptor waits without us: a model is woken now.
             if busy {
                 self.queues.iter().for_each(IoQueue::relax);
             }
-            self.notifier.keep_ticking(busy);
+            self.keep_ticking(busy);
             self.notifier.update(|| self.cq.has_any());
         }
     }
@@ -85,7 +107,6 @@ impl Engine {
                 }
                 Some(self.rings.plain_slot(head))
             } else {
-                self.at = head;
                 self.rings.slot(head)
             };
             head = head.wrapping_add(1);
@@ -94,16 +115,8 @@ impl Engine {
                 self.rings.set_sq_dropped(self.rings.sq_dropped().wrapping_add(1));
                 return (head, 1);
             };
-            let sqe = slot.copy();
-            match self.take(&sqe) {
-                Ok(Outcome::Issued) => {}
-                Ok(Outcome::Done(res)) => self.cq.post(sqe.user_data, res, 0),
-                Err(Refusal { errno, ends_batch }) => {
-                    self.cq.post(sqe.user_data, -errno, 0);
-                    if ends_batch {
-                        return (head, 0);
-                    }
-                }
+            if self.take(slot) && !self.submits_all {
+                return (head, 0);
             }
             if self.straight
                 && head != end
@@ -113,6 +126,104 @@ impl Engine {
             }
         }
         (head, 0)
+    }
+
+    /// One entry, by the general path. Answers whether it ends its batch: it was refused while it was
+    /// prepared, as the last of its chain.
+    fn take(&mut self, slot: SqeSlot) -> bool {
+        const ORDERED: u8 =
+            IOSQE_IO_DRAIN | IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS;
+        let mut sqe = slot.copy();
+        let words = self.rings.second_half(slot);
+        self.segments.clear();
+        let mut drains = false;
+        let prepared = self.prepare(&mut sqe, &mut drains);
+        let plain = sqe.flags & ORDERED == 0 && self.order.is_idle();
+        if !plain || matches!(prepared, Ok(Prepared::Timeout(_))) {
+            self.keep(sqe, words, prepared, drains);
+            self.choose_path();
+            return prepared.is_err() && sqe.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK) == 0;
+        }
+        let entry = match prepared {
+            Ok(prepared) => Entry { sqe, prepared, words },
+            Err(errno) => {
+                self.cq.post(sqe.user_data, -errno, 0);
+                return true;
+            }
+        };
+        match self.issue(&entry, Caller::Program(sqe.user_data)) {
+            Ok(Outcome::Issued) => {}
+            Ok(Outcome::Done(res) | Outcome::Failed(res)) => self.cq.post(sqe.user_data, res, 0),
+            Ok(Outcome::DoneBig(res, extra)) => self.cq.end(Caller::Program(sqe.user_data), res, Some(extra)),
+            Err(errno) => self.cq.post(sqe.user_data, -errno, 0),
+        }
+        false
+    }
+
+    /// Prepares an entry: all that the kernel does with it before its turn comes, in the kernel's order. The
+    /// memory that it names is copied where the kernel copies it (`SUBMIT_STABLE`). `drains` becomes true
+    /// when it is to wait for everything before it although it does not say so.
+    fn prepare(&mut self, sqe: &mut Sqe, drains: &mut bool) -> Result<Prepared, i32> {
+        let opcode = check_flags(sqe)?;
+        self.order.admit(sqe, &mut self.operations)?;
+        if !self.restrictions.allows(sqe) {
+            return Err(libc::EACCES);
+        }
+        *drains = self.order.takes_drain();
+        match prepare(opcode, sqe, self.rules)? {
+            Prepared::Transfer { memory, write } => {
+                self.prepare_memory(sqe, memory)?;
+                Ok(Prepared::Transfer { memory, write })
+            }
+            Prepared::Timeout(timeout) => self.with_time(sqe.addr, timeout).map(Prepared::Timeout),
+            Prepared::LinkTimeout(timeout) => {
+                let timeout = self.with_time(sqe.addr, timeout)?;
+                // It watches over the entry before it in its chain, and nothing watches over it.
+                let last = self.order.last().map(|last| self.operations.at(last));
+                if last.is_none_or(Operation::is_link_timeout) {
+                    return Err(libc::EINVAL);
+                }
+                Ok(Prepared::LinkTimeout(timeout))
+            }
+            Prepared::TimeoutUpdate { linked, timeout } => {
+                let timeout = self.with_time(sqe.off, timeout)?;
+                Ok(Prepared::TimeoutUpdate { linked, timeout })
+            }
+            prepared => Ok(prepared),
+        }
+    }
+
+    fn with_time(&self, address: u64, timeout: Timeout) -> Result<Timeout, i32> {
+        let time = self.user.read::<[i64; 2]>(address).ok_or(libc::EFAULT)?;
+        Ok(Timeout { nanos: nanos(time).ok_or(libc::EINVAL)?, ..timeout })
+    }
+
+    /// The memory of a transfer, as far as the kernel looks at it while it prepares the entry.
+    fn prepare_memory(&mut self, sqe: &mut Sqe, memory: Memory) -> Result<(), i32> {
+        match memory {
+            Memory::Fixed | Memory::Selected => Ok(()),
+            Memory::Plain if self.user.addressable(sqe.addr, u64::from(sqe.len).min(MAX_RW_COUNT)) => Ok(()),
+            Memory::Plain => Err(libc::EFAULT),
+            // `io_iov_buffer_select_prep`: only the length counts.
+            Memory::SelectedVector => {
+                let [_, len] = self.user.read::<[u64; 2]>(sqe.addr).ok_or(libc::EFAULT)?;
+                sqe.len = u32::try_from(len).unwrap_or(u32::MAX);
+                Ok(())
+            }
+            Memory::Vector | Memory::FixedVector => {
+                self.user.read_iovecs(sqe.addr, sqe.len, &mut self.segments).ok_or(libc::EFAULT)?;
+                for segment in &self.segments {
+                    if segment.len.cast_signed() < 0 {
+                        return Err(libc::EINVAL);
+                    }
+                    // The segments of a registered vector are looked at when it is issued (`io_prep_reg_iovec`).
+                    if memory == Memory::Vector && !self.user.addressable(segment.address, segment.len) {
+                        return Err(libc::EFAULT);
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Completes the entries from `head` on that do nothing, while there is room. Answers where it stopped.

@@ -21,15 +21,26 @@ const TICK: Duration = Duration::from_secs(1);
 /// A polling thread looks at the clock once in so many empty looks.
 const IDLE_LOOKS: u64 = 1 << 16;
 
+/// What bounds a wait. Times are nanoseconds on the clock of the ring's waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    /// Signals that are blocked meanwhile.
+    pub(super) sigmask: Option<u64>,
+    /// When the wait ends.
+    pub(super) until: Option<u64>,
+    /// From when on any completion ends it.
+    pub(super) at_least: Option<u64>,
+}
+
 impl Engine {
     /// Takes what the devices have completed and issues what waits. Answers whether more can come.
     #[inline]
     pub(crate) fn progress(&mut self) -> bool {
         self.cq.flush();
-        // One queue, and nobody to be told: as nearly always.
+        // One queue, and nothing else: as nearly always.
         if let [queue] = &mut self.queues[..]
             && !queue.is_waiting()
-            && !self.notifier.is_armed()
+            && !self.attentive
         {
             let one = if queue.is_at_one() { queue.reap_one(&mut self.cq) } else { None };
             let taken = match one {
@@ -53,7 +64,17 @@ impl Engine {
         if self.notifier.is_armed() {
             self.clear_events();
             ticked = self.notifier.has_ticked();
+            self.read_mail();
         }
+        let (taken, busy) = self.reap_all();
+        if self.attentive {
+            self.attend();
+        }
+        self.after_looks(taken, busy || self.is_busy(), ticked)
+    }
+
+    /// Looks at every queue pair once. Answers how many completions there were, and whether more can come.
+    fn reap_all(&mut self) -> (u32, bool) {
         let mut taken = 0;
         let mut busy = false;
         for queue in &mut self.queues {
@@ -64,7 +85,7 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
-        self.after_looks(taken, busy, ticked)
+        (taken, busy)
     }
 
     /// What follows looks that have found `taken` completions: time for a model, now and then a look at the
@@ -85,23 +106,39 @@ impl Engine {
             self.look();
             busy = self.is_busy();
         }
-        self.notifier.keep_ticking(busy);
-        self.cq.set_flags(busy);
-        busy
+        let more = busy || self.operations.len() != 0;
+        if self.attentive {
+            self.signal.tell(self.cq.tail(), false, &self.rings);
+            self.keep_ticking(busy);
+        }
+        self.cq.set_flags(more);
+        more
+    }
+
+    /// The ring's descriptor raises when somebody has to look: after devices, and for what is due.
+    pub(super) fn keep_ticking(&mut self, busy: bool) {
+        if self.notifier.is_armed() {
+            let tick = busy.then_some(TICK);
+            self.notifier.tick_within(self.timers.next().into_iter().chain(tick).min());
+        }
     }
 
     /// Consumes entries, then waits until at least `want` completions are in the ring (no more than it
-    /// holds, and no more than can still come).
+    /// holds, and no more than can still come), unless an entry was refused.
     #[inline(never)] // one function, with what a batch of one goes through
     pub(crate) fn submit_and_wait(&mut self, want: u32) -> io::Result<usize> {
         self.check_ours()?;
-        let submitted = self.consume() as usize;
-        if want == 0 {
+        self.gate.check().map_err(io::Error::from_raw_os_error)?;
+        let (submitted, all) = self.consume(u32::MAX);
+        if want == 0 || !all {
             self.announce();
         } else if !self.poll_for_one() {
-            self.wait(want)?;
+            match self.wait_within(want, &Limits::default()) {
+                Err(error) if submitted == 0 => return Err(error),
+                _ => {}
+            }
         }
-        Ok(submitted)
+        Ok(submitted as usize)
     }
 
     /// Polls for a while if one plain command is in flight and nothing else is to be done. Answers whether
@@ -131,34 +168,71 @@ impl Engine {
         false
     }
 
+    /// Waits until `want` completions are in the ring, a timeout has fired, a limit is reached, or a signal
+    /// has come (`io_cqring_wait`). Without a limit it does not wait for what cannot come, unless other rings
+    /// can reach this one.
     #[inline(never)]
-    fn wait(&mut self, want: u32) -> io::Result<()> {
+    pub(super) fn wait_within(&mut self, want: u32, limits: &Limits) -> io::Result<()> {
         let want = want.min(self.rings.cq_entries());
-        loop {
+        let fired = self.timers.fired();
+        let bounded = limits.until.is_some() || limits.at_least.is_some();
+        let waited = loop {
             mark::<POLL>();
             let more = self.progress();
-            if self.cq.ready() >= want || !more {
-                break;
+            if self.cq.ready() >= want || self.timers.fired() != fired {
+                break Ok(());
             }
-            match self.mode {
-                CompletionMode::Poll => mark::<EMPTY>(),
-                CompletionMode::Interrupt => self.park()?,
-                CompletionMode::Adaptive => self.poll_or_park()?,
+            let left = if bounded {
+                match self.time_left(limits) {
+                    Some(left) => Some(left),
+                    None => break Err(io::Error::from_raw_os_error(libc::ETIME)),
+                }
+            } else if more || self.notifier.is_armed() {
+                None
+            } else {
+                break Ok(());
+            };
+            if let Err(error) = self.wait_once(left, limits) {
+                break Err(error);
             }
             if self.poll_for_one() {
-                break;
+                break Ok(());
             }
-        }
+        };
         if self.mode == CompletionMode::Adaptive {
             self.end_adaptive_wait();
         }
         // The events are forgotten; the completions that they announced may be left in the ring.
         self.notifier.update(|| self.cq.has_any());
+        if self.cq.ready() != 0 { Ok(()) } else { waited }
+    }
+
+    /// How long a wait may still last; `None` when it is over (`io_cqring_min_timer_wakeup`).
+    fn time_left(&self, limits: &Limits) -> Option<Duration> {
+        let now = self.clock.now();
+        let left = |until: u64| until.checked_sub(now).filter(|left| *left != 0).map(Duration::from_nanos);
+        match (limits.at_least, limits.until) {
+            (Some(at_least), until) if at_least > now && until.is_none_or(|until| at_least < until) => left(at_least),
+            (Some(_), None) => None,
+            // From now on any completion will do.
+            (Some(_), Some(_)) if self.cq.ready() != 0 => None,
+            (_, Some(until)) => left(until),
+            (None, None) => Some(TICK),
+        }
+    }
+
+    /// Looks once more, or sleeps.
+    fn wait_once(&mut self, left: Option<Duration>, limits: &Limits) -> io::Result<()> {
+        match self.mode {
+            CompletionMode::Poll if self.is_busy() => mark::<EMPTY>(),
+            CompletionMode::Adaptive if self.is_busy() => return self.poll_or_park(left, limits.sigmask),
+            _ => return self.park(left, limits.sigmask),
+        }
         Ok(())
     }
 
     /// Sleeps if it has been looked for long enough.
-    fn poll_or_park(&mut self) -> Result<(), Error> {
+    fn poll_or_park(&mut self, left: Option<Duration>, sigmask: Option<u64>) -> io::Result<()> {
         if !self.patience.is_over() {
             mark::<EMPTY>();
             return Ok(());
@@ -172,7 +246,7 @@ impl Engine {
             return Ok(());
         }
         self.patience.sleeps();
-        self.park()
+        self.park(left, sigmask)
     }
 
     fn end_adaptive_wait(&mut self) {
@@ -182,17 +256,18 @@ impl Engine {
         }
     }
 
-    /// Sleeps until a device raises an event or a tick has passed.
-    fn park(&mut self) -> Result<(), Error> {
+    /// Sleeps until a device raises an event, another ring rings the bell, a timeout is due, or a tick has
+    /// passed. A signal is an error.
+    fn park(&mut self, left: Option<Duration>, sigmask: Option<u64>) -> io::Result<()> {
         // A model works while the driver sleeps; it may be asleep itself.
         self.queues.iter().for_each(IoQueue::relax);
         self.system_calls += 1;
-        if self.sleeper.sleep(TICK)? {
-            self.interrupts += 1;
-        }
+        let limit = left.into_iter().chain(self.timers.next()).fold(TICK, Duration::min);
+        let slept = self.sleeper.sleep(limit, sigmask);
+        self.interrupts += u64::from(*slept.as_ref().unwrap_or(&false));
         // Also when another device has raised it: one that is silent is found all the same.
         self.look();
-        Ok(())
+        slept.map(drop)
     }
 
     /// From now on interrupts raise the events that the ring's descriptor watches.
@@ -201,7 +276,11 @@ impl Engine {
             return;
         }
         self.notifier.arm();
-        self.polls_only = false;
+        if let Err(error) = self.notifier.watch(self.mailbox.bell()) {
+            tracing::warn!(%error, "other rings cannot wake this one");
+        }
+        self.mailbox.publish(self.descriptor());
+        self.choose_path();
         for queue in &mut self.queues {
             let armed = queue.arm().and_then(|()| queue.event().map_or(Ok(()), |e| self.notifier.watch(e)));
             if let Err(error) = armed {
@@ -236,13 +315,16 @@ impl Engine {
         }
     }
 
-    /// Waits until nothing is in flight. Bounded: a device that answers nothing is given up.
-    pub(crate) fn quiesce(&mut self) {
+    /// Waits until no device has anything in flight; what follows from that is left to
+    /// [`attend`](Self::attend). Bounded: a device that answers nothing is given up.
+    pub(crate) fn drain_devices(&mut self) {
         self.queues.iter_mut().for_each(IoQueue::publish);
         while self.is_busy() {
-            self.progress();
+            if self.reap_all().0 == 0 {
+                self.queues.iter().for_each(IoQueue::relax);
+                self.look();
+            }
         }
-        self.notifier.update(|| self.cq.has_any());
     }
 
     pub(crate) fn is_busy(&self) -> bool {

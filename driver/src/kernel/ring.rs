@@ -10,7 +10,7 @@ use dmaring_dma::{DmaBuf, DmaPool};
 
 use super::path::KernelFile;
 use super::sys;
-use crate::abi::op::{
+use crate::abi::flags::{
     IORING_ENTER_GETEVENTS, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN,
 };
 use crate::abi::params::Params;

@@ -3,8 +3,8 @@
 //! ```text
 //!   epoll <- event of each queue pair   raised by the device's interrupt
 //!         <- ready                      raised by us: completions are in the ring already
-//!         <- timer                      a second has passed with commands in flight: somebody has to look
-//!                                       after a device that answers nothing
+//!         <- timer                      somebody has to look: after a device that answers nothing, or for a
+//!                                       timeout that is due
 //! ```
 //! Nothing is raised before the program asks for the descriptor ([`Notifier::arm`]).
 
@@ -20,9 +20,6 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::error::Error;
 
-/// So often somebody looks after devices that have commands in flight.
-const TICK: Duration = Duration::from_secs(1);
-
 /// The flags are the ring's own, changed by the thread that has the ring: Relaxed orders nothing and
 /// need not.
 #[derive(Debug)]
@@ -31,8 +28,8 @@ pub(crate) struct Notifier {
     ready: EventFd,
     timer: TimerFd,
     made: Instant,
-    /// When the timer expires, in milliseconds after `made`; 0 when it is not set.
-    due_ms: AtomicU64,
+    /// When the timer expires, in nanoseconds after `made`; 0 when it is not set.
+    due_ns: AtomicU64,
     armed: AtomicBool,
     raised: AtomicBool,
     /// An event cannot be had: the descriptor stays readable, and the program polls.
@@ -55,7 +52,7 @@ impl Notifier {
             timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
                 .map_err(failed("timerfd_create"))?,
             made: Instant::now(),
-            due_ms: AtomicU64::new(0),
+            due_ns: AtomicU64::new(0),
             armed: AtomicBool::new(false),
             raised: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
@@ -107,22 +104,27 @@ impl Notifier {
         }
     }
 
-    /// While commands are in flight the descriptor raises within [`TICK`], whatever the device does. Costs
-    /// nothing unless armed, and a system call once a tick.
+    /// The descriptor raises within this time. A system call only when it would not have done so. Only for a
+    /// notifier that is armed.
     #[inline]
-    pub(crate) fn keep_ticking(&self, busy: bool) {
-        if busy && self.armed.load(Relaxed) && self.due_ms.load(Relaxed) == 0 {
-            self.tick();
+    pub(crate) fn tick_within(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else { return };
+        // Not 0, which would unset it.
+        let limit = limit.max(Duration::from_nanos(1));
+        let at = self.elapsed_ns() + limit.as_nanos() as u64;
+        let due = self.due_ns.load(Relaxed);
+        if due == 0 || at < due {
+            self.tick(limit, at);
         }
     }
 
     #[cold]
-    fn tick(&self) {
+    fn tick(&self, limit: Duration, at: u64) {
         if self.generation != fork::current() {
             return;
         }
-        self.due_ms.store(self.elapsed_ms() + TICK.as_millis() as u64, Relaxed);
-        if let Err(error) = self.timer.set(Expiration::OneShot(TICK.into()), TimerSetTimeFlags::empty()) {
+        self.due_ns.store(at, Relaxed);
+        if let Err(error) = self.timer.set(Expiration::OneShot(limit.into()), TimerSetTimeFlags::empty()) {
             tracing::error!(%error, "the ring's timer");
         }
     }
@@ -130,8 +132,8 @@ impl Notifier {
     /// Whether the timer has expired since it was last asked. Only for a notifier that is armed.
     #[inline]
     pub(crate) fn has_ticked(&self) -> bool {
-        let due = self.due_ms.load(Relaxed);
-        due != 0 && self.elapsed_ms() >= due && self.forget_tick()
+        let due = self.due_ns.load(Relaxed);
+        due != 0 && self.elapsed_ns() >= due && self.forget_tick()
     }
 
     #[cold]
@@ -140,12 +142,12 @@ impl Notifier {
         if let Err(error) = self.timer.unset() {
             tracing::error!(%error, "the ring's timer");
         }
-        self.due_ms.store(0, Relaxed);
+        self.due_ns.store(0, Relaxed);
         true
     }
 
-    fn elapsed_ms(&self) -> u64 {
-        self.made.elapsed().as_millis() as u64
+    fn elapsed_ns(&self) -> u64 {
+        self.made.elapsed().as_nanos() as u64
     }
 
     /// From now on always readable: no event announces completions.
@@ -187,17 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn it_raises_within_a_tick_while_commands_are_in_flight() {
+    fn it_raises_once_within_the_time_it_was_told() {
         let notifier = Notifier::new().unwrap();
-        notifier.keep_ticking(true);
-        assert!(!notifier.has_ticked(), "not armed");
+        let second = Some(Duration::from_secs(1));
         notifier.arm();
-        notifier.keep_ticking(true);
-        notifier.keep_ticking(true);
+        notifier.tick_within(None);
+        notifier.tick_within(second);
+        notifier.tick_within(second);
         assert!(!readable(&notifier) && !notifier.has_ticked());
         poll(&mut [PollFd::new(notifier.as_fd(), PollFlags::POLLIN)], 2000u16).unwrap();
         assert!(notifier.has_ticked());
         assert!(!readable(&notifier) && !notifier.has_ticked());
+        notifier.tick_within(Some(Duration::from_secs(1000)));
+        notifier.tick_within(Some(Duration::ZERO));
+        poll(&mut [PollFd::new(notifier.as_fd(), PollFlags::POLLIN)], 10_000u16).unwrap();
+        assert!(notifier.has_ticked(), "the earlier one counts");
     }
 
     #[test]

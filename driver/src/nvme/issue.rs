@@ -3,7 +3,7 @@
 use super::bounce::BouncePages;
 use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, PrpSlot};
-use super::queue::{IoQueue, Sink};
+use super::queue::{Caller, IoQueue, Sink};
 use super::request::{Kind, Segment, Transfer, Zeroes, in_place};
 use crate::spec::command::{Command, FUA, deallocate_range, nvm};
 use crate::spec::completion::Completion;
@@ -67,29 +67,29 @@ impl IoQueue {
     }
 
     /// Takes up a flush of `namespace`.
-    pub(crate) fn flush(&mut self, user_data: u64, namespace: &Namespace, user: &UserMemory) {
+    pub(crate) fn flush(&mut self, caller: Caller, namespace: &Namespace, user: &UserMemory) {
         let index = self.requests.take();
-        self.requests[index].flush(user_data, namespace);
+        self.requests[index].flush(caller, namespace);
         self.start(index, user);
     }
 
     /// Takes up a discard of whole blocks of `namespace`.
     pub(crate) fn discard(
         &mut self,
-        user_data: u64,
+        caller: Caller,
         (offset, len): (u64, u64),
         namespace: &Namespace,
         user: &UserMemory,
     ) {
         let index = self.requests.take();
-        self.requests[index].discard(user_data, offset, len, namespace);
+        self.requests[index].discard(caller, offset, len, namespace);
         self.start(index, user);
     }
 
     /// Takes up a Write Zeroes.
-    pub(crate) fn zeroes(&mut self, user_data: u64, zeroes: Zeroes, namespace: &Namespace, user: &UserMemory) {
+    pub(crate) fn zeroes(&mut self, caller: Caller, zeroes: Zeroes, namespace: &Namespace, user: &UserMemory) {
         let index = self.requests.take();
-        self.requests[index].zeroes(user_data, zeroes, namespace);
+        self.requests[index].zeroes(caller, zeroes, namespace);
         self.start(index, user);
     }
 
@@ -344,7 +344,7 @@ impl IoQueue {
 
     fn end(&mut self, index: u32, sink: &mut Sink) {
         let request = &mut self.requests[index];
-        sink.post(request.user_data, request.result(), 0);
+        sink.end(request.caller, request.result(), None);
         request.segments.clear();
         self.requests.give_back(index);
     }

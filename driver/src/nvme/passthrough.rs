@@ -11,9 +11,8 @@ use super::controller::ControllerInfo;
 use super::issue::Flight;
 use super::namespace::Namespace;
 use super::prp::{PAGE_BYTES, lay_out, list_bytes};
-use super::queue::{IoQueue, MOST_TRANSFER, Sink};
+use super::queue::{Caller, IoQueue, MOST_TRANSFER, Sink};
 use super::request::Segment;
-use crate::abi::entry::Cqe;
 use crate::abi::nvme::NvmeUringCmd;
 use crate::error::Error;
 use crate::spec::command::{
@@ -25,8 +24,8 @@ use crate::usermem::UserMemory;
 /// An I/O command of the program's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Passthrough {
-    /// Comes back in the CQE.
-    pub(crate) user_data: u64,
+    /// Who is told of its end.
+    pub(crate) caller: Caller,
     pub(crate) command: NvmeUringCmd,
     /// Length of its data, in bytes.
     pub(crate) len: u64,
@@ -172,7 +171,7 @@ impl IoQueue {
         user: &UserMemory,
     ) {
         let request = &self.requests[index];
-        let (user_data, error) = (request.user_data, request.error);
+        let (caller, error) = (request.caller, request.error);
         let moved = error == 0 && completion.status.is_success() && request.command.cdw0 & 1 == 0;
         if let Some(pages) = bounce {
             if moved {
@@ -182,7 +181,7 @@ impl IoQueue {
         }
         let (res, result) =
             if error == 0 { (completion.status.bits().into(), completion.result()) } else { (error, 0) };
-        sink.post_big(Cqe { user_data, res, flags: 0 }, [result, 0]);
+        sink.end(caller, res, Some([result, 0]));
         let request = &mut self.requests[index];
         request.in_flight = 0;
         request.segments.clear();
@@ -249,7 +248,7 @@ mod tests {
 
     fn read(blocks: u32, len: u64) -> Passthrough {
         let command = NvmeUringCmd { opcode: nvm::READ, cdw12: blocks - 1, ..NvmeUringCmd::default() };
-        Passthrough { user_data: 0, command, len }
+        Passthrough { caller: Caller::Program(0), command, len }
     }
 
     #[test]

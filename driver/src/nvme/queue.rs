@@ -75,7 +75,7 @@ impl Reach {
 }
 
 /// Where completions go.
-pub(crate) use crate::engine::completions::Completions as Sink;
+pub(crate) use crate::engine::completions::{Caller, Completions as Sink};
 
 /// A queue pair.
 #[derive(Debug)]

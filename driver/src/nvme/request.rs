@@ -11,6 +11,7 @@ use std::ops::{Index, IndexMut};
 
 use super::namespace::Namespace;
 use super::passthrough::Passthrough;
+use super::queue::Caller;
 use crate::spec::command::Command;
 
 /// A piece of the program's memory.
@@ -27,8 +28,8 @@ pub(crate) struct Segment {
 /// What a request moves where. Checked already: block aligned, inside the namespace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transfer {
-    /// Comes back in the CQE.
-    pub(crate) user_data: u64,
+    /// Who is told of its end.
+    pub(crate) caller: Caller,
     /// Memory to device.
     pub(crate) write: bool,
     /// The data is durable when the command completes.
@@ -71,7 +72,7 @@ pub(super) enum Kind {
 /// A request between its SQE and its CQE.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) user_data: u64,
+    pub(super) caller: Caller,
     pub(super) kind: Kind,
     pub(super) nsid: u32,
     pub(super) block_shift: u8,
@@ -95,7 +96,7 @@ pub(super) struct Request {
 impl Request {
     fn idle() -> Self {
         Self {
-            user_data: 0,
+            caller: Caller::Program(0),
             kind: Kind::Flush,
             nsid: 0,
             block_shift: 9,
@@ -112,28 +113,28 @@ impl Request {
     }
 
     pub(super) fn transfer(&mut self, transfer: &Transfer, namespace: &Namespace) {
-        self.begin(transfer.user_data, namespace);
+        self.begin(transfer.caller, namespace);
         self.kind = if transfer.write { Kind::Write { fua: transfer.fua } } else { Kind::Read };
         self.offset = transfer.offset;
         self.len = transfer.len;
         self.in_place = in_place(&self.segments, namespace);
     }
 
-    pub(super) fn flush(&mut self, user_data: u64, namespace: &Namespace) {
-        self.begin(user_data, namespace);
+    pub(super) fn flush(&mut self, caller: Caller, namespace: &Namespace) {
+        self.begin(caller, namespace);
         self.kind = Kind::Flush;
         self.len = 1;
     }
 
-    pub(super) fn discard(&mut self, user_data: u64, offset: u64, len: u64, namespace: &Namespace) {
-        self.begin(user_data, namespace);
+    pub(super) fn discard(&mut self, caller: Caller, offset: u64, len: u64, namespace: &Namespace) {
+        self.begin(caller, namespace);
         self.kind = Kind::Discard;
         self.offset = offset;
         self.len = len;
     }
 
-    pub(super) fn zeroes(&mut self, user_data: u64, zeroes: Zeroes, namespace: &Namespace) {
-        self.begin(user_data, namespace);
+    pub(super) fn zeroes(&mut self, caller: Caller, zeroes: Zeroes, namespace: &Namespace) {
+        self.begin(caller, namespace);
         self.kind = Kind::Zeroes { deallocate: zeroes.deallocate };
         self.offset = zeroes.offset;
         self.len = zeroes.len;
@@ -141,7 +142,7 @@ impl Request {
 
     /// Its segments are there already.
     pub(super) fn passthrough(&mut self, passthrough: &Passthrough, in_place: bool, namespace: &Namespace) {
-        self.begin(passthrough.user_data, namespace);
+        self.begin(passthrough.caller, namespace);
         self.kind = Kind::Passthrough;
         self.command = Command::from(&passthrough.command);
         // As a flush, if there is no data.
@@ -149,8 +150,8 @@ impl Request {
         self.in_place = in_place;
     }
 
-    fn begin(&mut self, user_data: u64, namespace: &Namespace) {
-        self.user_data = user_data;
+    fn begin(&mut self, caller: Caller, namespace: &Namespace) {
+        self.caller = caller;
         self.nsid = namespace.nsid;
         self.block_shift = namespace.block_shift;
         self.offset = 0;

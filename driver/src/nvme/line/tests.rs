@@ -11,11 +11,12 @@ use tracing::subscriber::with_default;
 use tracing::{Event, Metadata, Subscriber};
 
 use super::*;
-use crate::abi::op::{IORING_SETUP_CQSIZE, IORING_SETUP_NO_SQARRAY};
+use crate::abi::flags::{IORING_SETUP_CQSIZE, IORING_SETUP_NO_SQARRAY};
 use crate::abi::params::Params;
 use crate::abi::rings::RingMemory;
 use crate::device::Device;
-use crate::engine::decode::{Extent, Memory, Prepared, check_rw_flags, clip, prepare};
+use crate::engine::extent::{Extent, check_rw_flags, clip};
+use crate::engine::prepare::{Memory, Prepared, Rules, check_flags, prepare};
 use crate::model::{Model, ModelConfig, ModelNamespace, Storage};
 use crate::nvme::QueueOptions;
 use crate::spec::command::Command;
@@ -42,7 +43,7 @@ impl Bench {
         let memory = RingMemory::new(&Params::layout(8.min(cq_entries), cq_entries, flags).unwrap()).unwrap();
         let sink = Sink::new(memory.view());
         // SAFETY: no command of these tests reaches a device.
-        let user = unsafe { UserMemory::promised() };
+        let user = unsafe { UserMemory::promised(false) };
         Self { queue, memory, sink, user, _device: device }
     }
 
@@ -92,7 +93,7 @@ fn good() -> Sqe {
 /// The command of a plain entry; nothing where the general path has another answer than the whole length,
 /// or more than two pages to describe.
 fn expected(sqe: &Sqe, namespace: &Namespace, cid: u16) -> Option<Command> {
-    let write = match prepare(sqe) {
+    let write = match check_flags(sqe).and_then(|opcode| prepare(opcode, sqe, Rules::default())) {
         Ok(Prepared::Transfer { write, memory: Memory::Fixed }) => write,
         _ => return None,
     };
@@ -100,7 +101,7 @@ fn expected(sqe: &Sqe, namespace: &Namespace, cid: u16) -> Option<Command> {
     if sqe.flags != 1 || sqe.ioprio != 0 || sqe.fd != 0 || sqe.op_flags != 0 || sqe.file_index != 0 {
         return None;
     }
-    assert_eq!(check_rw_flags(sqe.op_flags, write), Ok(false));
+    assert_eq!(check_rw_flags(sqe.op_flags, write, false), Ok(false));
     let (address, len) = (u128::from(sqe.addr), u128::from(sqe.len));
     let buffer = BUFFERS.get(usize::from(sqe.buf_index))?;
     let (base, end) = (u128::from(buffer.base), u128::from(buffer.base) + u128::from(buffer.len));

@@ -1,0 +1,93 @@
+//! Rings by index: a table of 16 for each thread, as the kernel has one for each task
+//! (io_uring/tctx.c, 6.18).
+
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+
+use super::issue::is_open;
+use super::mailbox::find;
+use super::register::Argument;
+use crate::abi::register::RsrcUpdate;
+use crate::usermem::UserMemory;
+
+/// `IO_RINGFD_REG_MAX`.
+const PLACES: usize = 16;
+
+thread_local! {
+    static RINGS: RefCell<[Option<RawFd>; PLACES]> = const { RefCell::new([None; PLACES]) };
+}
+
+/// The descriptor of the ring with this index.
+pub(super) fn descriptor(index: u32) -> Result<RawFd, i32> {
+    let place = index as usize;
+    if place >= PLACES {
+        return Err(libc::EINVAL);
+    }
+    RINGS.with_borrow(|rings| rings[place]).ok_or(libc::EBADF)
+}
+
+/// Whether this thread has registered the ring.
+pub(super) fn check(fd: RawFd) -> Result<(), i32> {
+    if RINGS.with_borrow(|rings| rings.contains(&Some(fd))) { Ok(()) } else { Err(libc::EINVAL) }
+}
+
+/// `io_ringfd_register`. Answers how many went well before the first that did not.
+pub(super) fn register(user: &UserMemory, argument: Argument) -> Result<u32, i32> {
+    each(argument, |at| {
+        let mut update = user.read::<RsrcUpdate>(at).ok_or(libc::EFAULT)?;
+        if update.resv != 0 {
+            return Err(libc::EINVAL);
+        }
+        let fd = update.data as u32 as RawFd;
+        let place = RINGS.with_borrow_mut(|rings| {
+            let place = match update.offset {
+                u32::MAX => rings.iter().position(Option::is_none).ok_or(libc::EBUSY)?,
+                place if place as usize >= PLACES => return Err(libc::EINVAL),
+                place if rings[place as usize].is_some() => return Err(libc::EBUSY),
+                place => place as usize,
+            };
+            if find(fd).is_none() {
+                return Err(if is_open(fd) { libc::EOPNOTSUPP } else { libc::EBADF });
+            }
+            rings[place] = Some(fd);
+            Ok(place)
+        })?;
+        update.offset = place as u32;
+        user.write(at, &[update]).ok_or_else(|| {
+            RINGS.with_borrow_mut(|rings| rings[place] = None);
+            libc::EFAULT
+        })
+    })
+}
+
+/// `io_ringfd_unregister`.
+pub(super) fn unregister(user: &UserMemory, argument: Argument) -> Result<u32, i32> {
+    each(argument, |at| {
+        let update = user.read::<RsrcUpdate>(at).ok_or(libc::EFAULT)?;
+        if update.resv != 0 || update.data != 0 || update.offset as usize >= PLACES {
+            return Err(libc::EINVAL);
+        }
+        RINGS.with_borrow_mut(|rings| rings[update.offset as usize] = None);
+        Ok(())
+    })
+}
+
+fn each(argument: Argument, mut one: impl FnMut(u64) -> Result<(), i32>) -> Result<u32, i32> {
+    if argument.count == 0 || argument.count as usize > PLACES {
+        return Err(libc::EINVAL);
+    }
+    for i in 0..argument.count {
+        if let Err(errno) = one(argument.address + 16 * u64::from(i)) {
+            return if i == 0 { Err(errno) } else { Ok(i) };
+        }
+    }
+    Ok(argument.count)
+}
+
+/// The ring is gone: its index names nothing.
+pub(super) fn forget(fd: RawFd) {
+    // Only this thread's table can be reached; another thread finds a ring that is not there.
+    let _ = RINGS.try_with(|rings| {
+        rings.borrow_mut().iter_mut().filter(|place| **place == Some(fd)).for_each(|place| *place = None);
+    });
+}

@@ -1,0 +1,231 @@
+//! Operations from their place in the order to their end: each begins, ends, and lets others begin.
+//!
+//! As in the kernel, the head of a chain is issued where its last member is submitted, and what follows from
+//! the end of an operation is done [`Later`], in the order of the ends. [`Engine::attend`] works until nothing
+//! is left, and nothing calls itself: a chain of any length needs no stack.
+
+use super::chains::{Later, Place, canceled};
+use super::completions::{Caller, Extra};
+use super::entry::Entry;
+use super::operations::Operation;
+use super::prepare::Prepared;
+use super::{Engine, Outcome};
+use crate::abi::entry::{Cqe, Sqe};
+use crate::abi::op::IORING_CQE_F_MORE;
+use crate::nvme::IoQueue;
+
+impl Engine {
+    /// Keeps an entry, or what was wrong with it, and puts it in its place.
+    #[cold] // out of the way of plain entries
+    pub(super) fn keep(&mut self, sqe: Sqe, words: [u64; 8], prepared: Result<Prepared, i32>, drains: bool) {
+        let entry = Entry { sqe, prepared: prepared.unwrap_or(Prepared::Nop), words };
+        let mut operation = Operation::new(entry);
+        operation.drains |= drains;
+        if let Err(errno) = prepared {
+            operation.fail_with(-errno);
+        } else if matches!(entry.prepared, Prepared::Transfer { .. }) && !self.segments.is_empty() {
+            std::mem::swap(&mut operation.segments, &mut self.segments);
+        }
+        let arms = operation.is_link_timeout() && !operation.failed;
+        let index = self.operations.insert(operation);
+        if let Some(last) = self.order.last().filter(|_| arms) {
+            self.operations.at_mut(last).arms = true;
+        }
+        let place = self.order.place(index, &mut self.operations);
+        self.take_place(place);
+    }
+
+    /// A submission is over.
+    pub(super) fn close_chain(&mut self) {
+        let place = self.order.close(&mut self.operations);
+        self.take_place(place);
+    }
+
+    fn take_place(&mut self, place: Place) {
+        match place {
+            Place::Kept => {}
+            Place::Begins(head) => self.start(head),
+            Place::Deferred(head) => {
+                self.release();
+                self.order.settle(head, &self.operations);
+            }
+            Place::Fails(head) => {
+                // `io_queue_sqe_fallback`: hard links break as well.
+                self.operations.at_mut(head).hard = false;
+                let res = self.operations.at(head).res;
+                self.complete(head, res, true, None);
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        let quiet = !self.is_busy();
+        self.order.release(quiet, &self.operations, &mut self.later);
+    }
+
+    /// Takes notice of everything that has ended, been released, or become due, until nothing is left.
+    #[inline(never)]
+    pub(super) fn attend(&mut self) {
+        loop {
+            if let Some(end) = self.cq.next_end() {
+                self.ended(end.operation, end.res, end.extra);
+            } else if let Some(later) = self.later.pop_front() {
+                match later {
+                    Later::Begin(index) => self.start(index),
+                    Later::Fail { first, silenced } => self.fail_chain(first, silenced),
+                    Later::End { operation, res, failed } => self.complete(operation, res, failed, None),
+                }
+            } else if !self.look_at_timers() && !self.look_for_release() {
+                break;
+            }
+        }
+        self.queues.iter_mut().for_each(IoQueue::publish);
+        self.choose_path();
+    }
+
+    fn look_for_release(&mut self) -> bool {
+        if self.order.has_deferred() {
+            self.release();
+        }
+        !self.later.is_empty()
+    }
+
+    /// Begins an operation whose turn it is.
+    fn start(&mut self, index: u32) {
+        let operation = self.operations.at_mut(index);
+        let entry = operation.entry;
+        std::mem::swap(&mut operation.segments, &mut self.segments);
+        self.selected = 0;
+        let outcome = self.issue(&entry, Caller::Engine(index));
+        let operation = self.operations.at_mut(index);
+        operation.cqe_flags = self.selected;
+        operation.expected = self.expected;
+        match outcome {
+            Ok(Outcome::Issued) => self.watch_over(index),
+            Ok(Outcome::Done(res)) => self.ended(index, res, None),
+            Ok(Outcome::DoneBig(res, extra)) => self.ended(index, res, Some(extra)),
+            Ok(Outcome::Failed(res)) => self.complete(index, res, true, None),
+            Err(errno) => self.complete(index, -errno, true, None),
+        }
+    }
+
+    /// Starts the `LINK_TIMEOUT` of an operation that has not ended at once (`io_queue_linked_timeout`). It
+    /// leaves the chain.
+    fn watch_over(&mut self, index: u32) {
+        let Some(timer) = self.take_link_timeout(index) else { return };
+        let Prepared::LinkTimeout(timeout) = self.operations.at(timer).entry.prepared else { return };
+        self.operations.at_mut(index).watched_by = Some(timer);
+        let operation = self.operations.at_mut(timer);
+        operation.watches = Some(index);
+        let user_data = operation.entry.sqe.user_data;
+        self.timers.add_linked(timer, user_data, timeout);
+    }
+
+    /// Takes a `LINK_TIMEOUT` that has not been started out of the chain.
+    fn take_link_timeout(&mut self, index: u32) -> Option<u32> {
+        let operation = self.operations.at_mut(index);
+        if !std::mem::take(&mut operation.arms) {
+            return None;
+        }
+        let timer = operation.next?;
+        if !self.operations.at(timer).is_link_timeout() {
+            return None;
+        }
+        self.operations.at_mut(index).next = self.operations.at_mut(timer).next.take();
+        Some(timer)
+    }
+
+    /// What an operation began has ended.
+    fn ended(&mut self, index: u32, res: i32, extra: Extra) {
+        let operation = self.operations.at(index);
+        let failed = operation.entry.prepared.fails(res, operation.expected);
+        self.complete(index, res, failed, extra);
+    }
+
+    /// Ends an operation: tells the program, and lets its chain go on or fail (`io_disarm_next`,
+    /// `io_fail_links`).
+    pub(super) fn complete(&mut self, index: u32, res: i32, failed: bool, extra: Extra) {
+        let operation = self.operations.at_mut(index);
+        if failed {
+            operation.fail();
+        }
+        let (silenced, breaks) = (operation.silences, operation.failed && !operation.hard);
+        self.tell(index, res, extra);
+        let started = self.operations.at_mut(index).watched_by.take();
+        if let Some(timer) = started {
+            self.timers.remove_linked(timer);
+        }
+        if let Some(operation) = started.or_else(|| self.take_link_timeout(index)) {
+            self.later.push_back(Later::End { operation, res: -libc::ECANCELED, failed: false });
+        }
+        let next = self.operations.at(index).next;
+        self.operations.remove(index);
+        let follow = |first| if breaks { Later::Fail { first, silenced } } else { Later::Begin(first) };
+        self.later.extend(next.map(follow));
+    }
+
+    fn fail_chain(&mut self, first: u32, silenced: bool) {
+        let mut next = Some(first);
+        while let Some(member) = next {
+            let res = canceled(self.operations.at_mut(member), silenced);
+            self.tell(member, res, None);
+            next = self.operations.at(member).next;
+            self.operations.remove(member);
+        }
+    }
+
+    /// Posts the completion of an operation, unless it is skipped.
+    fn tell(&mut self, index: u32, res: i32, extra: Extra) {
+        let operation = self.operations.at(index);
+        if !operation.skips {
+            let (user_data, flags) = (operation.entry.sqe.user_data, operation.cqe_flags);
+            self.cq.post_big(Cqe { user_data, res, flags }, extra);
+        }
+    }
+
+    /// Ends timeouts that are due or have had their completions. Answers whether there were any.
+    fn look_at_timers(&mut self) -> bool {
+        if self.timers.is_empty() {
+            return false;
+        }
+        if let Some(operation) = self.timers.counted_out(self.cq.tail()) {
+            self.complete(operation, 0, false, None);
+            return true;
+        }
+        let Some(expired) = self.timers.expired() else { return false };
+        let operation = expired.operation;
+        if expired.linked {
+            self.link_timeout_expired(operation);
+        } else if expired.again {
+            let user_data = self.operations.at(operation).entry.sqe.user_data;
+            self.cq.post(user_data, -libc::ETIME, IORING_CQE_F_MORE);
+        } else {
+            let succeeds =
+                matches!(self.operations.at(operation).entry.prepared, Prepared::Timeout(timeout) if timeout.succeeds);
+            self.complete(operation, -libc::ETIME, !succeeds, None);
+        }
+        true
+    }
+
+    /// What a `LINK_TIMEOUT` watches over is cancelled if it can be: a command of a device cannot
+    /// (`io_req_task_link_timeout`).
+    fn link_timeout_expired(&mut self, timer: u32) {
+        let watched = self.operations.at_mut(timer).watches.take();
+        let found = watched.is_some_and(|operation| {
+            self.operations.at_mut(operation).watched_by = None;
+            let user_data = self.operations.at(operation).entry.sqe.user_data;
+            self.cancel_timeout(|_, data| data == user_data)
+        });
+        let res = if found || watched.is_none() { -libc::ETIME } else { -libc::ENOENT };
+        self.complete(timer, res, false, None);
+    }
+
+    /// Cancels the first `TIMEOUT` that `matches` (`io_timeout_cancel`).
+    pub(super) fn cancel_timeout(&mut self, matches: impl FnMut(u32, u64) -> bool) -> bool {
+        let found = self.timers.remove(matches);
+        if let Some(operation) = found {
+            self.later.push_back(Later::End { operation, res: -libc::ECANCELED, failed: true });
+        }
+        found.is_some()
+    }
+}
