@@ -5,10 +5,13 @@ mod batch;
 mod bounds;
 mod buffers;
 mod commands;
+mod drain;
 mod entries;
 mod files;
 mod flags;
 mod flush;
+mod link_errors;
+mod links;
 mod modes;
 mod nop;
 mod overflow;
@@ -42,6 +45,9 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     zeroes::ALL,
     entries::ALL,
     commands::ALL,
+    links::ALL,
+    link_errors::ALL,
+    drain::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

@@ -8,4 +8,5 @@ pub(crate) mod pattern;
 pub(crate) mod raw;
 pub(crate) mod rig;
 pub(crate) mod sandbox;
+pub(crate) mod script;
 pub(crate) mod swap;
