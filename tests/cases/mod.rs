@@ -17,6 +17,8 @@ mod nop;
 mod overflow;
 mod queue;
 mod segments;
+mod timeout_counts;
+mod timeouts;
 mod transfers;
 mod unsupported;
 mod vectors;
@@ -48,6 +50,8 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     links::ALL,
     link_errors::ALL,
     drain::ALL,
+    timeouts::ALL,
+    timeout_counts::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];
