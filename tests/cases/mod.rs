@@ -11,13 +11,18 @@ mod files;
 mod flags;
 mod flush;
 mod link_errors;
+mod link_timeouts;
 mod links;
 mod modes;
 mod nop;
 mod overflow;
 mod queue;
 mod segments;
+mod skip;
+mod submit_all;
 mod timeout_counts;
+mod timeout_errors;
+mod timeout_updates;
 mod timeouts;
 mod transfers;
 mod unsupported;
@@ -50,8 +55,13 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     links::ALL,
     link_errors::ALL,
     drain::ALL,
+    skip::ALL,
+    submit_all::ALL,
     timeouts::ALL,
     timeout_counts::ALL,
+    timeout_errors::ALL,
+    timeout_updates::ALL,
+    link_timeouts::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];
