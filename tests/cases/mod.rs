@@ -3,16 +3,22 @@
 mod advice;
 mod batch;
 mod bounds;
+mod buffer_table;
 mod buffers;
+mod cancel;
+mod clone;
 mod commands;
 mod drain;
 mod entries;
+mod file_table;
 mod files;
 mod flags;
 mod flush;
 mod link_errors;
 mod link_timeouts;
 mod links;
+mod injections;
+mod messages;
 mod modes;
 mod nop;
 mod overflow;
@@ -24,6 +30,10 @@ mod timeout_counts;
 mod timeout_errors;
 mod timeout_updates;
 mod timeouts;
+mod send_fd;
+mod sync_cancel;
+mod tags;
+mod threads;
 mod transfers;
 mod unsupported;
 mod vectors;
@@ -62,6 +72,16 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     timeout_errors::ALL,
     timeout_updates::ALL,
     link_timeouts::ALL,
+    cancel::ALL,
+    sync_cancel::ALL,
+    injections::ALL,
+    messages::ALL,
+    threads::ALL,
+    send_fd::ALL,
+    file_table::ALL,
+    buffer_table::ALL,
+    clone::ALL,
+    tags::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

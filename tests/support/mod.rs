@@ -1,7 +1,9 @@
 //! What cases are written with.
 
 pub(crate) mod command;
+pub(crate) mod control;
 pub(crate) mod counting;
+pub(crate) mod fields;
 pub(crate) mod isolate;
 pub(crate) mod loop_device;
 pub(crate) mod pattern;

@@ -1,0 +1,5 @@
+//! .
+
+use crate::case::{Case, cases};
+
+pub(super) const ALL: &[Case] = cases![];
