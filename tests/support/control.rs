@@ -65,3 +65,58 @@ fn of_bytes(bytes: Vec<u8>) -> Memory {
     memory.write(&bytes);
     memory
 }
+
+/// `struct io_uring_rsrc_register`: a table of files or buffers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) nr: u32,
+    pub(crate) flags: u32,
+    pub(crate) resv2: u64,
+    pub(crate) data: u64,
+    pub(crate) tags: u64,
+}
+
+impl Table {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let words = [u64::from(self.nr) | u64::from(self.flags) << 32, self.resv2, self.data, self.tags];
+        words.into_iter().flat_map(u64::to_ne_bytes).collect()
+    }
+
+    /// Registers it: `FILES2` or `BUFFERS2`.
+    pub(crate) fn register<S, C>(&self, ring: &Ring<S, C>, opcode: u32) -> Result<u32, i32>
+    where
+        S: squeue::EntryMarker,
+        C: cqueue::EntryMarker,
+    {
+        register(ring, opcode, &self.bytes(), 32)
+    }
+}
+
+/// `struct io_uring_rsrc_update2`: a part of a table of files or buffers. Its first half is
+/// `struct io_uring_rsrc_update`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Update {
+    pub(crate) offset: u32,
+    pub(crate) resv: u32,
+    pub(crate) data: u64,
+    pub(crate) tags: u64,
+    pub(crate) nr: u32,
+    pub(crate) resv2: u32,
+}
+
+impl Update {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let first = u64::from(self.offset) | u64::from(self.resv) << 32;
+        let last = u64::from(self.nr) | u64::from(self.resv2) << 32;
+        [first, self.data, self.tags, last].into_iter().flat_map(u64::to_ne_bytes).collect()
+    }
+
+    /// `FILES_UPDATE2` or `BUFFERS_UPDATE`.
+    pub(crate) fn register<S, C>(&self, ring: &Ring<S, C>, opcode: u32) -> Result<u32, i32>
+    where
+        S: squeue::EntryMarker,
+        C: cqueue::EntryMarker,
+    {
+        register(ring, opcode, &self.bytes(), 32)
+    }
+}
