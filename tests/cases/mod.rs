@@ -4,6 +4,7 @@ mod advice;
 mod batch;
 mod bounds;
 mod buffer_table;
+mod buffer_rings;
 mod buffers;
 mod cancel;
 mod clone;
@@ -19,9 +20,12 @@ mod link_timeouts;
 mod links;
 mod injections;
 mod messages;
+mod groups;
 mod modes;
 mod nop;
 mod overflow;
+mod partial_buffers;
+mod provided;
 mod queue;
 mod segments;
 mod skip;
@@ -82,6 +86,10 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     buffer_table::ALL,
     clone::ALL,
     tags::ALL,
+    buffer_rings::ALL,
+    groups::ALL,
+    partial_buffers::ALL,
+    provided::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

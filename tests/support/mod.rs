@@ -1,5 +1,6 @@
 //! What cases are written with.
 
+pub(crate) mod buffer_ring;
 pub(crate) mod command;
 pub(crate) mod control;
 pub(crate) mod counting;
