@@ -21,10 +21,12 @@ mod links;
 mod injections;
 mod messages;
 mod groups;
+mod mixed;
 mod modes;
 mod nop;
 mod overflow;
 mod partial_buffers;
+mod polled;
 mod provided;
 mod queue;
 mod segments;
@@ -38,6 +40,7 @@ mod send_fd;
 mod sync_cancel;
 mod tags;
 mod threads;
+mod setup;
 mod transfers;
 mod unsupported;
 mod vectors;
@@ -90,6 +93,9 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     groups::ALL,
     partial_buffers::ALL,
     provided::ALL,
+    mixed::ALL,
+    polled::ALL,
+    setup::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

@@ -7,6 +7,7 @@ pub(crate) mod counting;
 pub(crate) mod fields;
 pub(crate) mod isolate;
 pub(crate) mod loop_device;
+pub(crate) mod mixed;
 pub(crate) mod pattern;
 pub(crate) mod raw;
 pub(crate) mod rig;
