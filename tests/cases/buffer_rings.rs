@@ -8,7 +8,7 @@ use crate::support::buffer_ring::{
     BUF_MORE, BufferRing, INC, MMAP, buf_reg, buffer_of, head, read_into, register_ring, submit_all, submit_one,
     unregister_ring, used,
 };
-use crate::support::control::{
+use crate::support::calls::{
     REGISTER_PBUF_RING, REGISTER_PBUF_STATUS, UNMAPPED, UNREGISTER_PBUF_RING, register, register_bytes, word,
 };
 use crate::support::pattern;

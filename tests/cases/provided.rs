@@ -5,7 +5,7 @@ use io_uring::{opcode, types};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
 use crate::support::buffer_ring::{provide, read_into, remove, submit_all, submit_one, used};
-use crate::support::control::UNMAPPED;
+use crate::support::calls::UNMAPPED;
 use crate::support::pattern;
 use crate::support::raw::{Memory, edit};
 use crate::support::rig::{FILE, Rig};

@@ -3,7 +3,7 @@
 use io_uring::squeue::{Entry, Flags};
 use io_uring::{cqueue, opcode};
 
-use super::control::{REGISTER_PBUF_RING, REGISTER_PBUF_STATUS, UNREGISTER_PBUF_RING, register, register_bytes, word};
+use super::calls::{REGISTER_PBUF_RING, REGISTER_PBUF_STATUS, UNREGISTER_PBUF_RING, register, register_bytes, word};
 use super::raw::Memory;
 use super::rig::{FILE, Rig};
 use crate::case::Stop;
@@ -139,7 +139,7 @@ impl BufferRing {
     /// Address, less that of `memory`, and length that stand in an entry.
     pub(crate) fn entry(&self, index: usize, memory: &Memory) -> (u64, u32) {
         let slot = self.memory.part(16 * index, 16);
-        (super::control::long(&slot, 0).wrapping_sub(memory.address()), word(&slot, 8))
+        (super::calls::long(&slot, 0).wrapping_sub(memory.address()), word(&slot, 8))
     }
 }
 

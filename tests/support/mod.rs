@@ -1,6 +1,7 @@
 //! What cases are written with.
 
 pub(crate) mod buffer_ring;
+pub(crate) mod calls;
 pub(crate) mod command;
 pub(crate) mod control;
 pub(crate) mod counting;
