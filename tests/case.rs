@@ -73,7 +73,8 @@ pub(crate) struct Bench {
 impl Bench {
     /// Options for a ring of `entries` on the backend.
     pub(crate) fn builder(&self, entries: u32) -> RingBuilder {
-        Ring::builder(entries).completion(self.mode)
+        // Bad addresses are looked for, as the kernel does.
+        Ring::builder(entries).completion(self.mode).strict(true)
     }
 
     /// A ring of `entries` on the backend, with memory for its operations.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dmaring_dma::{AddressSpace, Direction, DmaError, Mapping};
 
 use crate::nvme::{FixedBuffer, Segment};
+use crate::usermem::USER_END;
 
 const PAGE: u64 = 4096;
 /// Longest registered buffer (`io_buffer_validate`: 1 GiB).
@@ -28,12 +29,13 @@ impl Range {
         let range = Self { address: iovec.iov_base as u64, len: iovec.iov_len as u64 };
         match (range.address, range.len) {
             (0, 0) => Ok(range),
+            _ if range.len.cast_signed() < 0 => Err(libc::EINVAL),
             // Nothing of a program is in page 0: pinning it would fail.
             (0..PAGE, _) | (_, 0) => Err(libc::EFAULT),
             _ if range.len > MOST_BYTES => Err(libc::EFAULT),
             _ if range.address.checked_add(range.len.next_multiple_of(PAGE)).is_none() => Err(libc::EOVERFLOW),
-            // Its last page ends where the address space does.
-            _ if range.address.checked_add(range.len + PAGE).is_none() => Err(libc::EFAULT),
+            // Not of the program's half.
+            _ if range.address + range.len > USER_END => Err(libc::EFAULT),
             _ => Ok(range),
         }
     }
@@ -54,6 +56,10 @@ impl Buffers {
             return Err(libc::EINVAL);
         }
         let ranges: Vec<Range> = iovecs.iter().map(Range::check).collect::<Result<_, _>>()?;
+        Self::tagged(ranges, tags)
+    }
+
+    fn tagged(ranges: Vec<Range>, tags: &[u64]) -> Result<Self, i32> {
         let mut tags = tags.to_vec();
         tags.resize(ranges.len(), 0);
         // A hole cannot go (`io_sqe_buffers_register`).
@@ -64,11 +70,8 @@ impl Buffers {
     }
 
     /// Holes.
-    pub(super) fn sparse(count: u32) -> Result<Self, i32> {
-        if count == 0 || count as usize > MOST_BUFFERS {
-            return Err(libc::EINVAL);
-        }
-        Ok(Self { ranges: vec![Range { address: 0, len: 0 }; count as usize], tags: vec![0; count as usize] })
+    pub(super) fn sparse(count: u32, tags: &[u64]) -> Result<Self, i32> {
+        Self::tagged(vec![Range { address: 0, len: 0 }; count as usize], tags)
     }
 
     /// Replaces buffers from `offset` on, which are there, until one is not good. Answers how many, the tags
@@ -90,12 +93,15 @@ impl Buffers {
     }
 
     /// A copy of `count` buffers of `source` in place of those from `offset` on; the table grows for them.
-    pub(super) fn copy_from(&mut self, source: &Self, from: usize, offset: usize, count: usize) {
+    /// Answers the tags of those that have gone.
+    pub(super) fn copy_from(&mut self, source: &Self, from: usize, offset: usize, count: usize) -> Vec<u64> {
         let len = self.ranges.len().max(offset + count);
         self.ranges.resize(len, Range { address: 0, len: 0 });
         self.tags.resize(len, 0);
         self.ranges[offset..offset + count].copy_from_slice(&source.ranges[from..from + count]);
+        let gone = self.tags[offset..offset + count].to_vec();
         self.tags[offset..offset + count].fill(0);
+        gone
     }
 
     /// Places of the table.

@@ -29,6 +29,7 @@ impl Engine {
     ) -> io::Result<usize> {
         self.check_ours()?;
         self.check_entrance(flags).map_err(io::Error::from_raw_os_error)?;
+        self.read_mail();
         let submitted = self.consume(to_submit).0;
         let mut waited = Ok(());
         if submitted == to_submit && flags & IORING_ENTER_GETEVENTS != 0 {

@@ -25,7 +25,7 @@ impl Engine {
 
     /// Other rings learn which places are taken.
     pub(super) fn show_places(&self) {
-        *lock(&self.mailbox.places) = self.files.places();
+        lock(&self.mailbox.places).clone_from(self.files.places());
     }
 
     /// Replaces the fixed files (`io_sqe_files_register`).
@@ -50,7 +50,8 @@ impl Engine {
         if gone.is_empty() {
             return Err(libc::ENXIO);
         }
-        for fixed in gone.into_iter().flatten() {
+        // From the end of the table, as the kernel.
+        for fixed in gone.into_iter().rev().flatten() {
             self.retire(fixed.tag);
         }
         self.show_places();
@@ -156,7 +157,7 @@ impl Engine {
 
     fn put_file_anywhere(&mut self, fd: RawFd) -> Result<u32, i32> {
         let target = self.files.descriptor(fd).ok_or(libc::EBADF)?;
-        let place = self.files.places().iter().position(|taken| !taken).ok_or(libc::ENFILE)? as u32;
+        let place = self.files.places().free().ok_or(libc::ENFILE)?;
         self.files().put(place, Some((target, 0)));
         Ok(place)
     }

@@ -30,6 +30,38 @@ pub(crate) struct Files {
     /// `None` is a hole.
     fixed: Vec<Option<Fixed>>,
     descriptors: Vec<(RawFd, usize)>,
+    places: Places,
+}
+
+/// Which places of the table are taken, and where a free one is sought first (`io_file_bitmap_get`).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    taken: Vec<bool>,
+    hint: usize,
+}
+
+impl Places {
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// A free place: behind the last that was taken, or the last that was left.
+    pub(super) fn free(&self) -> Option<u32> {
+        let hint = self.hint.min(self.taken.len());
+        let (before, behind) = self.taken.split_at(hint);
+        let found = behind.iter().position(|taken| !taken).map(|at| hint + at);
+        found.or_else(|| before.iter().position(|taken| !taken)).map(|place| place as u32)
+    }
+
+    pub(super) fn take(&mut self, place: u32) {
+        self.taken[place as usize] = true;
+        self.hint = place as usize + 1;
+    }
+
+    fn leave(&mut self, place: u32) {
+        self.taken[place as usize] = false;
+        self.hint = place as usize;
+    }
 }
 
 impl Files {
@@ -37,6 +69,7 @@ impl Files {
     pub(crate) fn add(&mut self, target: Target) -> u32 {
         self.targets.push(target);
         self.fixed.push(Some(Fixed { target: self.targets.len() - 1, tag: 0 }));
+        self.places.taken.push(true);
         self.fixed.len() as u32 - 1
     }
 
@@ -67,12 +100,18 @@ impl Files {
             }
         };
         self.fixed = fds.iter().enumerate().map(find).collect::<Result<_, i32>>()?;
+        self.places = Places { taken: self.fixed.iter().map(Option::is_some).collect(), hint: 0 };
         Ok(())
     }
 
     /// Puts a target, or nothing, into a place of the table. Answers what was there.
     pub(super) fn put(&mut self, place: u32, target: Option<(usize, u64)>) -> Option<Fixed> {
         let fixed = self.fixed.get_mut(place as usize)?;
+        match target {
+            Some(_) => self.places.take(place),
+            None if fixed.is_some() => self.places.leave(place),
+            None => {}
+        }
         std::mem::replace(fixed, target.map(|(target, tag)| Fixed { target, tag }))
     }
 
@@ -88,8 +127,8 @@ impl Files {
     }
 
     /// Which places are taken.
-    pub(super) fn places(&self) -> Vec<bool> {
-        self.fixed.iter().map(Option::is_some).collect()
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
     pub(crate) fn has_fixed(&self) -> bool {
@@ -98,6 +137,7 @@ impl Files {
 
     /// Takes the table away. Answers what was in it.
     pub(super) fn clear_fixed(&mut self) -> Vec<Option<Fixed>> {
+        self.places = Places::default();
         std::mem::take(&mut self.fixed)
     }
 

@@ -46,6 +46,11 @@ impl Gate {
         }
     }
 
+    /// The one thread that may enter, if only one may.
+    pub(super) fn issuer(&self) -> Option<ThreadId> {
+        self.issuer
+    }
+
     pub(super) fn is_disabled(&self) -> bool {
         self.disabled
     }

@@ -81,7 +81,7 @@ impl Engine {
             Prepared::FilesUpdate => self.update_files_by_entry(sqe).map(Outcome::Done),
             Prepared::ProvideBuffers => self.provide_buffers(sqe),
             Prepared::RemoveBuffers => self.groups.remove(sqe.buf_index, sqe.fd.cast_unsigned()).map(Outcome::Done),
-            Prepared::Message => self.send_message(sqe).map(|()| Outcome::Done(0)),
+            Prepared::Message => self.send_message(sqe).map(Outcome::Done),
         }
     }
 
@@ -104,29 +104,20 @@ impl Engine {
         }
     }
 
-    /// `io_nop`: a file or a buffer that is not there is a failure, but not the result.
+    /// `io_nop`.
     fn nop(&mut self, sqe: &Sqe) -> Result<Outcome, i32> {
-        let flags = sqe.op_flags;
-        let has = |flag| flags & flag != 0;
-        let res = if has(IORING_NOP_INJECT_RESULT) { sqe.len.cast_signed() } else { 0 };
-        if has(IORING_NOP_FILE) {
-            let fixed = has(IORING_NOP_FIXED_FILE);
-            let found = if fixed {
-                self.files.fixed(sqe.fd.cast_unsigned()).is_some()
-            } else {
-                self.files.descriptor(sqe.fd).is_some() || is_open(sqe.fd)
-            };
-            if !found {
-                return Ok(Outcome::Failed(-libc::EBADF));
-            }
+        let has = |flag| sqe.op_flags & flag != 0;
+        let extra = has(IORING_NOP_CQE32).then_some([sqe.off, sqe.addr]);
+        if has(IORING_NOP_FILE)
+            && let Err(errno) = self.check_file(sqe.fd, has(IORING_NOP_FIXED_FILE))
+        {
+            return Ok(Outcome::Failed(-errno, extra));
         }
         if has(IORING_NOP_FIXED_BUFFER) && !self.buffers.has(sqe.buf_index) {
-            return Ok(Outcome::Failed(-libc::EFAULT));
+            return Ok(Outcome::Failed(-libc::EFAULT, extra));
         }
-        if has(IORING_NOP_CQE32) {
-            return Ok(Outcome::DoneBig(res, [sqe.off, sqe.addr]));
-        }
-        Ok(Outcome::Done(res))
+        let res = if has(IORING_NOP_INJECT_RESULT) { sqe.len.cast_signed() } else { 0 };
+        Ok(extra.map_or(Outcome::Done(res), |extra| Outcome::DoneBig(res, extra)))
     }
 
     fn fsync(&mut self, target: usize, caller: Caller) -> Result<Outcome, i32> {

@@ -8,11 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::ThreadId;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::buffers::Buffers;
-use super::files::Target;
+use super::files::{Places, Target};
 use crate::error::Error;
 
 /// What one ring has for another.
@@ -34,7 +35,9 @@ pub(crate) struct Mailbox {
     /// The ring takes nothing before it is enabled (`R_DISABLED`).
     disabled: AtomicBool,
     /// Which places of its file table are taken.
-    pub(super) places: Mutex<Vec<bool>>,
+    pub(super) places: Mutex<Places>,
+    /// The one thread that enters it, if it is a `SINGLE_ISSUER` ring.
+    pub(super) issuer: Mutex<Option<ThreadId>>,
     pub(super) buffers: Mutex<Arc<Buffers>>,
 }
 
@@ -61,6 +64,7 @@ impl Mailbox {
             bell,
             disabled: AtomicBool::new(disabled),
             places: Mutex::default(),
+            issuer: Mutex::default(),
             buffers: Mutex::default(),
         }))
     }
@@ -96,12 +100,12 @@ impl Mailbox {
     pub(super) fn send(&self, letter: Letter) {
         let mut letters = lock(&self.letters);
         letters.push_back(letter);
+        // Before the bell: whoever is woken by that must see it. Release, for the Acquire of `take`.
+        self.has_mail.store(true, Ordering::Release);
         // The counter cannot overflow: it would take 2^64 letters that nobody reads.
         if let Err(error) = self.bell.write(1) {
             tracing::error!(%error, "the bell of a ring");
         }
-        // Release, for the Acquire of `take`: whoever sees it finds the letter and the bell rung.
-        self.has_mail.store(true, Ordering::Release);
     }
 
     /// All letters; the bell is silent then.

@@ -120,7 +120,10 @@ impl Engine {
         }
         let gone = std::mem::take(&mut self.buffers);
         *lock(&self.mailbox.buffers) = Arc::default();
-        self.tell_tags(&gone.tags());
+        // From the end of the table, as the kernel.
+        let mut tags = gone.tags();
+        tags.reverse();
+        self.tell_tags(&tags);
         Ok(())
     }
 
@@ -133,7 +136,7 @@ impl Engine {
     }
 
     /// Tags of resources that nothing uses any more.
-    fn tell_tags(&mut self, tags: &[u64]) {
+    pub(super) fn tell_tags(&mut self, tags: &[u64]) {
         tags.iter().filter(|tag| **tag != 0).for_each(|tag| self.cq.post(*tag, 0, 0));
     }
 }

@@ -13,16 +13,17 @@ use crate::abi::op::{
 
 impl Engine {
     /// `io_msg_ring`.
-    pub(super) fn send_message(&mut self, sqe: &Sqe) -> Result<(), i32> {
+    pub(super) fn send_message(&mut self, sqe: &Sqe) -> Result<i32, i32> {
         // A ring cannot be a fixed file.
         let fixed = sqe.flags & IOSQE_FIXED_FILE != 0;
         self.check_file(sqe.fd, fixed)?;
         let to = mailbox::find(sqe.fd).filter(|_| !fixed).ok_or(libc::EBADFD)?;
-        match sqe.addr {
+        // Of two words the lower half counts.
+        match u64::from(sqe.addr as u32) {
             IORING_MSG_DATA => {
                 let passes = sqe.op_flags & IORING_MSG_RING_FLAGS_PASS != 0;
                 let unknown = sqe.op_flags & !IORING_MSG_RING_FLAGS_PASS != 0;
-                if sqe.addr3 != 0 || unknown || (!passes && sqe.file_index != 0) {
+                if sqe.addr3 as u32 != 0 || unknown || (!passes && sqe.file_index != 0) {
                     return Err(libc::EINVAL);
                 }
                 if to.is_disabled() {
@@ -30,7 +31,7 @@ impl Engine {
                 }
                 let flags = if passes { sqe.file_index } else { 0 };
                 self.deliver(&to, sqe.off, sqe.len.cast_signed(), flags);
-                Ok(())
+                Ok(0)
             }
             IORING_MSG_SEND_FD => self.send_file(sqe, &to),
             _ => Err(libc::EINVAL),
@@ -46,38 +47,33 @@ impl Engine {
     }
 
     /// `io_msg_send_fd`.
-    fn send_file(&mut self, sqe: &Sqe, to: &Arc<Mailbox>) -> Result<(), i32> {
-        if sqe.len != 0 || sqe.op_flags & !IORING_MSG_RING_CQE_SKIP != 0 {
-            return Err(libc::EINVAL);
-        }
-        if Arc::ptr_eq(to, &self.mailbox) {
+    fn send_file(&mut self, sqe: &Sqe, to: &Arc<Mailbox>) -> Result<i32, i32> {
+        if sqe.len != 0 || Arc::ptr_eq(to, &self.mailbox) {
             return Err(libc::EINVAL);
         }
         if to.is_disabled() {
             return Err(libc::EBADFD);
         }
-        let from = u32::try_from(sqe.addr3).map_err(|_| libc::EBADF)?;
-        let target = self.files.fixed(from).ok_or(libc::EBADF)?;
+        let target = self.files.fixed(sqe.addr3 as u32).ok_or(libc::EBADF)?;
         let target = self.files.target(target).clone();
         let place = {
             let mut places = lock(&to.places);
-            if places.is_empty() {
-                return Err(libc::ENXIO);
-            }
             let place = match sqe.file_index {
-                IORING_FILE_INDEX_ALLOC => places.iter().position(|taken| !taken).ok_or(libc::ENFILE)?,
+                IORING_FILE_INDEX_ALLOC => places.free().ok_or(libc::ENFILE)?,
+                _ if places.len() == 0 => return Err(libc::ENXIO),
                 0 => return Err(libc::EINVAL),
-                place => place as usize - 1,
+                place if place as usize > places.len() => return Err(libc::EINVAL),
+                place => place - 1,
             };
-            *places.get_mut(place).ok_or(libc::EINVAL)? = true;
+            places.take(place);
             place
         };
-        to.send(Letter::File { place: place as u32, target });
+        to.send(Letter::File { place, target });
         let res = if sqe.file_index == IORING_FILE_INDEX_ALLOC { place as i32 } else { 0 };
         if sqe.op_flags & IORING_MSG_RING_CQE_SKIP == 0 {
             self.deliver(to, sqe.off, res, 0);
         }
-        Ok(())
+        Ok(res)
     }
 
     /// Reads the ring's mail.

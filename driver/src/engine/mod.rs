@@ -46,7 +46,7 @@ use dmaring_dma::{DmaPool, fork};
 
 use self::buffers::Buffers;
 use self::chains::{Later, Order};
-use self::completions::Completions;
+use self::completions::{Completions, Extra};
 use self::files::{Files, Target};
 use self::gate::Gate;
 use self::groups::Groups;
@@ -137,8 +137,8 @@ enum Outcome {
     Done(i32),
     /// As `Done`, with what follows the result in a completion of 32 bytes.
     DoneBig(i32, [u64; 2]),
-    /// It is finished, with this result, and has failed whatever that is.
-    Failed(i32),
+    /// It has failed, with this result and what follows it.
+    Failed(i32, Extra),
     /// It ends later: a device has it, or a timer.
     Issued,
 }
@@ -156,6 +156,8 @@ impl Engine {
         let mailbox = Mailbox::new(has(IORING_SETUP_R_DISABLED))?;
         let sleeper = Sleeper::new()?;
         sleeper.watch(mailbox.bell())?;
+        let gate = Gate::new(setup_flags);
+        *mailbox::lock(&mailbox.issuer) = gate.issuer();
         Ok(Self {
             rings,
             sq_head: rings.sq_head(),
@@ -165,7 +167,7 @@ impl Engine {
             hot_file: u32::MAX,
             straight: rings.is_plain(),
             attentive: false,
-            gate: Gate::new(setup_flags),
+            gate,
             rules: Rules {
                 iopoll: has(IORING_SETUP_IOPOLL),
                 big_cqes: has(IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED),

@@ -6,6 +6,9 @@ use super::prepare::Prepared;
 use crate::abi::op::{IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK};
 use crate::nvme::Segment;
 
+/// The opcode of `LINK_TIMEOUT`.
+const LINK_TIMEOUT: u8 = 15;
+
 /// An operation between its entry and its end. The names in brackets are those of the kernel's requests.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Operation {
@@ -57,6 +60,11 @@ impl Operation {
 
     pub(super) fn is_link_timeout(&self) -> bool {
         matches!(self.entry.prepared, Prepared::LinkTimeout(_))
+    }
+
+    /// As [`is_link_timeout`](Self::is_link_timeout), refused or not.
+    pub(super) fn has_opcode_link_timeout(&self) -> bool {
+        self.entry.sqe.opcode == LINK_TIMEOUT
     }
 
     /// `req_set_fail`.

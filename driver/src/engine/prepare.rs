@@ -160,7 +160,7 @@ fn prepare_other(opcode: Opcode, sqe: &Sqe, rules: Rules) -> Result<Prepared, i3
         Opcode::Fadvise => prepare_fadvise(sqe),
         Opcode::Fallocate => prepare_fallocate(sqe),
         Opcode::Timeout => prepare_timeout(sqe).map(Prepared::Timeout),
-        Opcode::LinkTimeout if sqe.off != 0 => Err(libc::EINVAL),
+        Opcode::LinkTimeout if sqe.off as u32 != 0 => Err(libc::EINVAL),
         Opcode::LinkTimeout => prepare_timeout(sqe).map(Prepared::LinkTimeout),
         Opcode::TimeoutRemove => prepare_timeout_remove(sqe),
         Opcode::AsyncCancel => prepare_cancel(sqe),
@@ -225,6 +225,11 @@ fn prepare_command(sqe: &Sqe) -> Result<Prepared, i32> {
     valid(known && sqe.flags & IOSQE_BUFFER_SELECT == 0, Prepared::Command)
 }
 
+/// `addr3` and `__pad2` are zero, as timeouts want it (6.18).
+fn has_no_last_words(sqe: &Sqe) -> bool {
+    sqe.addr3 == 0 && sqe.attr_type_mask == 0
+}
+
 /// `__io_timeout_prep`, up to the time.
 fn prepare_timeout(sqe: &Sqe) -> Result<Timeout, i32> {
     const KNOWN: u32 = IORING_TIMEOUT_ABS
@@ -233,7 +238,8 @@ fn prepare_timeout(sqe: &Sqe) -> Result<Timeout, i32> {
         | IORING_TIMEOUT_ETIME_SUCCESS
         | IORING_TIMEOUT_MULTISHOT;
     let flags = sqe.op_flags;
-    if sqe.buf_index != 0 || sqe.len != 1 || sqe.file_index != 0 || flags & !KNOWN != 0 {
+    let unused = sqe.buf_index == 0 && sqe.file_index == 0 && has_no_last_words(sqe);
+    if !unused || sqe.len != 1 || flags & !KNOWN != 0 {
         return Err(libc::EINVAL);
     }
     // Again and again at one time makes no sense.
@@ -254,7 +260,8 @@ fn prepare_timeout(sqe: &Sqe) -> Result<Timeout, i32> {
 fn prepare_timeout_remove(sqe: &Sqe) -> Result<Prepared, i32> {
     const UPDATE: u32 = IORING_TIMEOUT_UPDATE | IORING_LINK_TIMEOUT_UPDATE;
     let flags = sqe.op_flags;
-    if sqe.flags & IOSQE_FIXED_FILE != 0 || sqe.buf_index != 0 || sqe.len != 0 || sqe.file_index != 0 {
+    let unused = sqe.buf_index == 0 && sqe.len == 0 && sqe.file_index == 0 && has_no_last_words(sqe);
+    if sqe.flags & IOSQE_FIXED_FILE != 0 || !unused {
         return Err(libc::EINVAL);
     }
     if flags & UPDATE == 0 {

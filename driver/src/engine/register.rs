@@ -125,6 +125,7 @@ impl Engine {
             opcode::REGISTER_ENABLE_RINGS => {
                 argument.none()?;
                 self.gate.enable()?;
+                *lock(&self.mailbox.issuer) = self.gate.issuer();
                 self.mailbox.enable();
                 Ok(0)
             }
@@ -177,14 +178,12 @@ impl Engine {
     fn register_files2(&mut self, argument: Argument) -> Result<(), i32> {
         let register = self.register_argument(argument)?;
         self.check_new_files(register.nr)?;
-        if register.flags & IORING_RSRC_REGISTER_SPARSE != 0 {
-            if register.data != 0 {
-                return Err(libc::EINVAL);
-            }
-            return self.register_files(&vec![-1; register.nr as usize], &[]);
-        }
         let count = register.nr as usize;
-        let fds = self.user.read_many::<i32>(register.data, count).ok_or(libc::EFAULT)?;
+        // Without an array the table is sparse, with the flag and without.
+        let fds = match register.data {
+            0 => vec![-1; count],
+            data => self.user.read_many::<i32>(data, count).ok_or(libc::EFAULT)?,
+        };
         let tags = self.tags(register.tags, count)?;
         self.register_files(&fds, &tags)
     }
@@ -203,7 +202,9 @@ impl Engine {
         }
         let register = self.user.read::<RsrcRegister>(argument.address).ok_or(libc::EFAULT)?;
         let known = register.flags & !IORING_RSRC_REGISTER_SPARSE == 0;
-        if register.nr != 0 && register.resv2 == 0 && known { Ok(register) } else { Err(libc::EINVAL) }
+        let sparse = register.flags & IORING_RSRC_REGISTER_SPARSE != 0;
+        let good = register.nr != 0 && register.resv2 == 0 && known && !(sparse && register.data != 0);
+        if good { Ok(register) } else { Err(libc::EINVAL) }
     }
 
     /// `io_register_rsrc_update`, and of `len` 16 `io_register_files_update`.
@@ -247,32 +248,29 @@ impl Engine {
             // SAFETY: the caller's promise.
             return unsafe { self.update_buffers(update.offset, &iovecs, &tags) };
         }
-        let (address, count, tags, sparse) = if opcode == opcode::REGISTER_BUFFERS {
+        let (address, count, tags) = if opcode == opcode::REGISTER_BUFFERS {
             if argument.address == 0 {
                 return Err(fault());
             }
-            (argument.address, argument.count, 0, false)
+            (argument.address, argument.count, 0)
         } else {
             let register = self.register_argument(argument).map_err(refused)?;
-            let sparse = register.flags & IORING_RSRC_REGISTER_SPARSE != 0;
-            if sparse && register.data != 0 {
-                return Err(refused(libc::EINVAL));
-            }
-            (register.data, register.nr, register.tags, sparse)
+            (register.data, register.nr, register.tags)
         };
         if !self.buffers.is_empty() {
             return Err(refused(libc::EBUSY));
         }
-        if sparse {
-            let buffers = Buffers::sparse(count).map_err(refused)?;
-            // SAFETY: holes only.
-            return unsafe { self.use_buffers(buffers) }.map(|()| 0);
-        }
         if count == 0 || count as usize > MOST_BUFFERS {
             return Err(refused(libc::EINVAL));
         }
+        let tags = self.tags(tags, count as usize).map_err(refused)?;
+        // Without an array the table is sparse.
+        if address == 0 {
+            let buffers = Buffers::sparse(count, &tags).map_err(refused)?;
+            // SAFETY: holes only.
+            return unsafe { self.use_buffers(buffers) }.map(|()| 0);
+        }
         let iovecs = iovecs(self, address, count)?;
-        let tags = self.tags(tags, iovecs.len()).map_err(refused)?;
         // SAFETY: the caller's promise.
         unsafe { self.register_buffers(&iovecs, &tags) }.map(|()| 0)
     }
@@ -286,11 +284,14 @@ impl Engine {
         let clone = self.user.read::<CloneBuffers>(address).ok_or(refused(libc::EFAULT))?;
         let known = IORING_REGISTER_SRC_REGISTERED | IORING_REGISTER_DST_REPLACE;
         let replaces = clone.flags & IORING_REGISTER_DST_REPLACE != 0;
-        if clone.flags & !known != 0 || clone.pad != [0; 3] {
+        if clone.flags & !known != 0 {
             return Err(refused(libc::EINVAL));
         }
         if !replaces && !self.buffers.is_empty() {
             return Err(refused(libc::EBUSY));
+        }
+        if clone.pad != [0; 3] {
+            return Err(refused(libc::EINVAL));
         }
         let fd = if clone.flags & IORING_REGISTER_SRC_REGISTERED != 0 {
             ring_index::descriptor(clone.src_fd).map_err(refused)?
@@ -299,33 +300,42 @@ impl Engine {
         };
         let other =
             find(fd).ok_or_else(|| refused(if super::issue::is_open(fd) { libc::EOPNOTSUPP } else { libc::EBADF }))?;
+        if lock(&other.issuer).is_some_and(|issuer| issuer != std::thread::current().id()) {
+            return Err(refused(libc::EEXIST));
+        }
         let source = Arc::clone(&lock(&other.buffers));
-        let buffers = self.cloned(&source, &clone).map_err(refused)?;
+        let (buffers, gone) = self.cloned(&source, &clone).map_err(refused)?;
         // SAFETY: the caller's promise.
-        unsafe { self.use_buffers(buffers) }.map(|()| 0)
+        unsafe { self.use_buffers(buffers) }?;
+        self.tell_tags(&gone);
+        Ok(0)
     }
 
-    /// `io_clone_buffers`.
-    fn cloned(&self, source: &Buffers, clone: &CloneBuffers) -> Result<Buffers, i32> {
-        if source.is_empty() {
-            return Err(libc::ENXIO);
-        }
+    /// The table with the copies, and the tags of what they replace (`io_clone_buffers`).
+    fn cloned(&self, source: &Buffers, clone: &CloneBuffers) -> Result<(Buffers, Vec<u64>), i32> {
         let all = clone.nr == 0;
-        // All of them, with neither place: a plain copy.
+        // All of them take no place.
         if all && (clone.src_off != 0 || clone.dst_off != 0) {
             return Err(libc::EINVAL);
         }
-        let count = if all { source.len() } else { clone.nr as usize };
-        let (from, to) = (clone.src_off as usize, clone.dst_off as usize);
-        if count > source.len() {
+        if source.is_empty() {
+            return Err(libc::ENXIO);
+        }
+        let count = if all { source.len() as u32 } else { clone.nr };
+        if count as usize > source.len() {
             return Err(libc::EINVAL);
         }
-        if from + count > source.len() || to + count > MOST_BUFFERS {
+        let end = clone.src_off.checked_add(count).ok_or(libc::EOVERFLOW)?;
+        if end as usize > source.len() {
             return Err(libc::EOVERFLOW);
         }
+        let end = clone.dst_off.checked_add(count).ok_or(libc::EOVERFLOW)?;
+        if end as usize > MOST_BUFFERS {
+            return Err(libc::EINVAL);
+        }
         let mut buffers = self.buffers.clone();
-        buffers.copy_from(source, from, to, count);
-        Ok(buffers)
+        let gone = buffers.copy_from(source, clone.src_off as usize, clone.dst_off as usize, count as usize);
+        Ok((buffers, gone))
     }
 
     /// `io_sync_cancel`. What can be cancelled is cancelled at once, so there is nothing to wait for.

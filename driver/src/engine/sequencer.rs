@@ -104,7 +104,7 @@ impl Engine {
             Ok(Outcome::Issued) => self.watch_over(index),
             Ok(Outcome::Done(res)) => self.ended(index, res, None),
             Ok(Outcome::DoneBig(res, extra)) => self.ended(index, res, Some(extra)),
-            Ok(Outcome::Failed(res)) => self.complete(index, res, true, None),
+            Ok(Outcome::Failed(res, extra)) => self.complete(index, res, true, extra),
             Err(errno) => self.complete(index, -errno, true, None),
         }
     }

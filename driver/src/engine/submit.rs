@@ -25,6 +25,7 @@ impl Engine {
     pub(crate) fn submit(&mut self) -> io::Result<usize> {
         self.check_ours()?;
         self.gate.check().map_err(io::Error::from_raw_os_error)?;
+        self.read_mail();
         let (submitted, _) = self.consume(u32::MAX);
         self.announce();
         Ok(submitted as usize)
@@ -153,7 +154,8 @@ impl Engine {
         };
         match self.issue(&entry, Caller::Program(sqe.user_data)) {
             Ok(Outcome::Issued) => {}
-            Ok(Outcome::Done(res) | Outcome::Failed(res)) => self.cq.post(sqe.user_data, res, 0),
+            Ok(Outcome::Done(res)) => self.cq.post(sqe.user_data, res, 0),
+            Ok(Outcome::Failed(res, extra)) => self.cq.end(Caller::Program(sqe.user_data), res, extra),
             Ok(Outcome::DoneBig(res, extra)) => self.cq.end(Caller::Program(sqe.user_data), res, Some(extra)),
             Err(errno) => self.cq.post(sqe.user_data, -errno, 0),
         }
@@ -180,7 +182,7 @@ impl Engine {
                 let timeout = self.with_time(sqe.addr, timeout)?;
                 // It watches over the entry before it in its chain, and nothing watches over it.
                 let last = self.order.last().map(|last| self.operations.at(last));
-                if last.is_none_or(Operation::is_link_timeout) {
+                if last.is_none_or(Operation::has_opcode_link_timeout) {
                     return Err(libc::EINVAL);
                 }
                 Ok(Prepared::LinkTimeout(timeout))

@@ -64,8 +64,8 @@ impl Engine {
         if self.notifier.is_armed() {
             self.clear_events();
             ticked = self.notifier.has_ticked();
-            self.read_mail();
         }
+        self.read_mail();
         let (taken, busy) = self.reap_all();
         if self.attentive {
             self.attend();
@@ -129,6 +129,7 @@ impl Engine {
     pub(crate) fn submit_and_wait(&mut self, want: u32) -> io::Result<usize> {
         self.check_ours()?;
         self.gate.check().map_err(io::Error::from_raw_os_error)?;
+        self.read_mail();
         let (submitted, all) = self.consume(u32::MAX);
         if want == 0 || !all {
             self.announce();
