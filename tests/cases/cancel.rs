@@ -4,8 +4,8 @@ use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
-use crate::support::fields::{Fields, endless, endless_link, nop};
-use crate::support::rig::{Done, FILE, Rig, expect_errno, read};
+use crate::support::fields::{Fields, endless, nop};
+use crate::support::rig::{Done, Rig, read};
 
 pub(super) const ALL: &[Case] = cases![
     cancel_ends_a_pending_timeout,
@@ -18,12 +18,7 @@ pub(super) const ALL: &[Case] = cases![
     cancel_of_a_bad_file_is_a_bad_descriptor,
     cancel_with_fields_it_does_not_take_is_invalid,
     cancel_ignores_other_fields,
-    cancel_does_not_find_link_timeouts,
-    cancel_does_not_find_what_has_not_begun,
     cancel_lets_a_read_in_flight_complete,
-    cancel_that_finds_nothing_breaks_its_chain,
-    cancelled_timeouts_break_soft_chains_only,
-    cancel_may_be_silent,
 ];
 
 /// `IORING_ASYNC_CANCEL_*`.
@@ -39,11 +34,11 @@ pub(super) const TIMEOUT: u32 = 11;
 const READ: u32 = 22;
 
 /// By user data.
-fn cancel(target: u64) -> Fields {
+pub(super) fn cancel(target: u64) -> Fields {
     Fields { opcode: opcode::AsyncCancel::CODE, addr: target, user_data: 1000, ..Fields::default() }
 }
 
-fn flagged(target: u64, flags: u32) -> Fields {
+pub(super) fn flagged(target: u64, flags: u32) -> Fields {
     Fields { op_flags: flags, ..cancel(target) }
 }
 
@@ -64,7 +59,7 @@ pub(super) fn pend(rig: &mut Rig, names: &[u64]) -> Outcome {
 
 /// Cancels, with `count` completions beside its own; answers its result and their names.
 #[track_caller]
-fn cancelled(rig: &mut Rig, entry: Fields, count: usize) -> Result<(i32, Vec<u64>), Stop> {
+pub(super) fn cancelled(rig: &mut Rig, entry: Fields, count: usize) -> Result<(i32, Vec<u64>), Stop> {
     rig.push(&entry.entry())?;
     let mut done = rig.wait(count + 1)?;
     assert_eq!(done.len(), count + 1, "{done:?}");
@@ -273,41 +268,6 @@ fn cancel_ignores_other_fields(bench: &Bench) -> Outcome {
     Ok(())
 }
 
-fn cancel_does_not_find_link_timeouts(bench: &Bench) -> Outcome {
-    let mut rig = bench.rig(8)?;
-    let head = endless(&mut rig, 1).flags(Flags::IO_LINK);
-    let guard = endless_link(&mut rig, 2);
-    rig.push(&head)?;
-    rig.push(&guard)?;
-    assert_eq!(rig.ring.submit()?, 2);
-    assert_eq!(cancelled(&mut rig, cancel(2), 0)?, (-libc::ENOENT, vec![]));
-    assert_eq!(cancelled(&mut rig, flagged(2, ONE_OF_MANY), 0)?, (0, vec![]));
-    // It goes with its head, and does not count.
-    let (res, mut names) = cancelled(&mut rig, flagged(0, ANY), 2)?;
-    names.sort_unstable();
-    assert_eq!((res, names), (1, vec![1, 2]));
-    Ok(())
-}
-
-fn cancel_does_not_find_what_has_not_begun(bench: &Bench) -> Outcome {
-    let mut rig = bench.rig(8)?;
-    let memory = rig.plain(4096);
-    let head = endless(&mut rig, 1).flags(Flags::IO_HARDLINK);
-    let second = endless(&mut rig, 2);
-    for entry in [head, read(&memory, 0).user_data(3).flags(Flags::IO_HARDLINK), second] {
-        rig.push(&entry)?;
-    }
-    assert_eq!(rig.ring.submit()?, 3);
-    for name in [2, 3] {
-        assert_eq!(cancelled(&mut rig, cancel(name), 0)?, (-libc::ENOENT, vec![]), "{name}");
-        assert_eq!(cancelled(&mut rig, flagged(name, ONE_OF_MANY), 0)?, (0, vec![]), "{name}");
-    }
-    rig.push(&cancel(1).entry())?;
-    assert_eq!(sorted(rig.wait(3)?), [(1, -libc::ECANCELED), (3, 4096), (1000, 0)]);
-    assert_eq!(cancelled(&mut rig, cancel(2), 1)?, (0, vec![2]), "it has begun now");
-    Ok(())
-}
-
 fn cancel_lets_a_read_in_flight_complete(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(16)?;
     // The kernel splits a large one and hands it to a worker, where a cancel may end it.
@@ -331,61 +291,5 @@ fn cancel_lets_a_read_in_flight_complete(bench: &Bench) -> Outcome {
         assert_eq!(done[0], (1, 4096));
         assert!([0, 1].contains(&done[1].1), "{done:?}");
     }
-    Ok(())
-}
-
-fn cancel_that_finds_nothing_breaks_its_chain(bench: &Bench) -> Outcome {
-    let mut rig = bench.rig(8)?;
-    let linked = |entry: Fields, flag: Flags| Fields { flags: flag.bits(), ..entry }.entry();
-    // Nothing found, by name; by count, which is none; a bad file; and both kinds of link.
-    let rows = [
-        (cancel(7), Flags::IO_LINK, -libc::ENOENT, -libc::ECANCELED),
-        (flagged(7, ONE_OF_MANY), Flags::IO_LINK, 0, 0),
-        (flagged(7, ANY), Flags::IO_LINK, 0, 0),
-        (Fields { fd: -1, ..flagged(7, FD) }, Flags::IO_LINK, -libc::EBADF, -libc::ECANCELED),
-        (cancel(7), Flags::IO_HARDLINK, -libc::ENOENT, 0),
-        (Fields { fd: -1, ..flagged(7, FD) }, Flags::IO_HARDLINK, -libc::EBADF, 0),
-        // Refused while it is prepared: its chain never begins.
-        (flagged(7, 64), Flags::IO_HARDLINK, -libc::EINVAL, -libc::ECANCELED),
-    ];
-    for (entry, flag, own, next) in rows {
-        rig.push(&linked(entry, flag))?;
-        rig.push(&nop(2))?;
-        assert_eq!(sorted(rig.wait(2)?), [(2, next), (1000, own)], "{entry:?} {flag:?}");
-    }
-    // A member that finds what pends goes on.
-    pend(&mut rig, &[7])?;
-    rig.push(&linked(cancel(7), Flags::IO_LINK))?;
-    rig.push(&nop(2))?;
-    assert_eq!(sorted(rig.wait(3)?), [(2, 0), (7, -libc::ECANCELED), (1000, 0)]);
-    Ok(())
-}
-
-fn cancelled_timeouts_break_soft_chains_only(bench: &Bench) -> Outcome {
-    let mut rig = bench.rig(8)?;
-    for (flag, res) in [(Flags::IO_LINK, -libc::ECANCELED), (Flags::IO_HARDLINK, 0)] {
-        let head = endless(&mut rig, 1).flags(flag);
-        rig.push(&head)?;
-        rig.push(&opcode::Fsync::new(FILE).build().user_data(2))?;
-        assert_eq!(rig.ring.submit()?, 2);
-        rig.push(&cancel(1).entry())?;
-        assert_eq!(sorted(rig.wait(3)?), [(1, -libc::ECANCELED), (2, res), (1000, 0)]);
-    }
-    Ok(())
-}
-
-fn cancel_may_be_silent(bench: &Bench) -> Outcome {
-    let mut rig = bench.rig(8)?;
-    let silent = Flags::SKIP_SUCCESS.bits();
-    pend(&mut rig, &[1])?;
-    rig.push(&Fields { flags: silent, ..cancel(1) }.entry())?;
-    assert_eq!(sorted(rig.wait(1)?), [(1, -libc::ECANCELED)]);
-    // A cancelled timeout has failed, which is never silent.
-    let timeout = endless(&mut rig, 2).flags(Flags::SKIP_SUCCESS);
-    rig.push(&timeout)?;
-    assert_eq!(cancelled(&mut rig, cancel(2), 1)?, (0, vec![2]));
-    rig.push(&Fields { flags: silent, ..cancel(1) }.entry())?;
-    expect_errno(rig.wait(1)?[0].res, libc::ENOENT, "nothing found");
-    assert_eq!(rig.one(nop(0))?, 0, "nothing else came");
     Ok(())
 }

@@ -7,11 +7,13 @@ mod buffer_rings;
 mod buffer_table;
 mod buffers;
 mod cancel;
+mod cancel_chains;
 mod clone;
 mod commands;
 mod drain;
 mod entries;
 mod file_table;
+mod file_updates;
 mod files;
 mod flags;
 mod flush;
@@ -80,12 +82,14 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     timeout_updates::ALL,
     link_timeouts::ALL,
     cancel::ALL,
+    cancel_chains::ALL,
     sync_cancel::ALL,
     injections::ALL,
     messages::ALL,
     threads::ALL,
     send_fd::ALL,
     file_table::ALL,
+    file_updates::ALL,
     buffer_table::ALL,
     clone::ALL,
     tags::ALL,
