@@ -18,6 +18,7 @@ pub(super) const ALL: &[Case] = cases![
     cancel_of_a_bad_file_is_a_bad_descriptor,
     cancel_with_fields_it_does_not_take_is_invalid,
     cancel_ignores_other_fields,
+    cancel_is_invalid_on_a_polled_ring,
     cancel_lets_a_read_in_flight_complete,
 ];
 
@@ -28,6 +29,9 @@ pub(super) const ANY: u32 = 4;
 pub(super) const FD_FIXED: u32 = 8;
 pub(super) const USERDATA: u32 = 16;
 pub(super) const OP: u32 = 32;
+
+/// `IORING_SETUP_IOPOLL`.
+pub(super) const IOPOLL: u32 = 1;
 
 const NOP: u32 = 0;
 pub(super) const TIMEOUT: u32 = 11;
@@ -291,5 +295,15 @@ fn cancel_lets_a_read_in_flight_complete(bench: &Bench) -> Outcome {
         assert_eq!(done[0], (1, 4096));
         assert!([0, 1].contains(&done[1].1), "{done:?}");
     }
+    Ok(())
+}
+
+fn cancel_is_invalid_on_a_polled_ring(bench: &Bench) -> Outcome {
+    let mut rig = bench.open(bench.builder(8).setup_flags(IOPOLL))?;
+    rig.push(&cancel(1).entry())?;
+    rig.push(&nop(2))?;
+    assert_eq!(rig.ring.submit()?, 1, "it ends its batch");
+    assert_eq!(sorted(rig.wait(1)?), [(1000, -libc::EINVAL)]);
+    assert_eq!(sorted(rig.wait(1)?), [(2, 0)]);
     Ok(())
 }

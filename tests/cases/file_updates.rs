@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 
 use io_uring::squeue::Flags;
 
-use super::cancel::sorted;
+use super::cancel::{IOPOLL, sorted};
 use super::file_table::{
     ALLOC, FILES_UPDATE, FILES_UPDATE2, SKIP, UNREGISTER_FILES, entry, expect_files, update, with_table,
 };
@@ -20,6 +20,7 @@ pub(super) const ALL: &[Case] = cases![
     file_updates_with_bad_arguments_are_refused,
     file_updates_by_entry_answer_as_the_call_does,
     file_updates_by_entry_with_fields_they_do_not_take_are_invalid,
+    file_updates_by_entry_work_on_a_polled_ring,
 ];
 
 fn file_updates_replace_remove_and_skip(bench: &Bench) -> Outcome {
@@ -171,4 +172,12 @@ fn file_updates_by_entry_with_fields_they_do_not_take_are_invalid(bench: &Bench)
     let fds = rig.keep(of_fds(&[fd]));
     assert_eq!(rig.one(Fields { fd: 77, buf_index: 7, addr3: 7, addr: fds.address(), ..good }.entry())?, 1);
     expect_files(&mut rig, &[true; 2])
+}
+
+fn file_updates_by_entry_work_on_a_polled_ring(bench: &Bench) -> Outcome {
+    let mut rig = bench.open(bench.builder(8).setup_flags(IOPOLL))?;
+    let array = rig.keep(of_fds(&[-1]));
+    assert_eq!(rig.one(entry(0, array.address(), 1).entry())?, 1);
+    assert_eq!(rig.one(entry(1, array.address(), 1).entry())?, -libc::EINVAL);
+    Ok(())
 }

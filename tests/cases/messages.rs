@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 
-use super::cancel::sorted;
+use super::cancel::{IOPOLL, sorted};
 use crate::case::{Bench, Case, Outcome, Stop, cases};
 use crate::support::control::{register, register_at};
 use crate::support::fields::{Fields, nop};
@@ -33,7 +33,6 @@ const CQE_SKIP: u32 = 1;
 const FLAGS_PASS: u32 = 2;
 
 /// `IORING_SETUP_*`.
-const IOPOLL: u32 = 1;
 const R_DISABLED: u32 = 1 << 6;
 const SINGLE_ISSUER: u32 = 1 << 12;
 const DEFER_TASKRUN: u32 = 1 << 13;
