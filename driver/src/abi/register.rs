@@ -67,7 +67,7 @@ structures! {
     /// `struct io_uring_rsrc_update2`.
     RsrcUpdate2 { offset: u32, resv: u32, data: u64, tags: u64, nr: u32, resv2: u32 } 32;
     /// `struct io_uring_buf_reg`.
-    BufReg { ring_addr: u64, ring_entries: u32, bgid: u16, flags: u16, resv: [u64; 3] } 40;
+    BufReg { ring_addr: u64, ring_entries: u32, bgid: u16, flags: u16, min_left: u32, resv: [u32; 5] } 40;
     /// `struct io_uring_buf_status`.
     BufStatus { buf_group: u32, head: u32, resv: [u32; 8] } 40;
     /// `struct io_uring_sync_cancel_reg`.

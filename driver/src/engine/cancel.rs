@@ -9,7 +9,7 @@ use super::{Engine, Outcome};
 use crate::abi::entry::Sqe;
 use crate::abi::op::{
     IORING_ASYNC_CANCEL_ALL, IORING_ASYNC_CANCEL_ANY, IORING_ASYNC_CANCEL_FD, IORING_ASYNC_CANCEL_FD_FIXED,
-    IORING_ASYNC_CANCEL_OP, IORING_ASYNC_CANCEL_USERDATA, IOSQE_FIXED_FILE,
+    IORING_ASYNC_CANCEL_OP, IORING_ASYNC_CANCEL_USERDATA, IORING_TIMEOUT_UPDATE, IOSQE_FIXED_FILE,
 };
 
 /// What is to be cancelled.
@@ -75,8 +75,17 @@ impl Engine {
         if all { Ok(count) } else { Err(libc::ENOENT) }
     }
 
+    /// `TIMEOUT_REMOVE`.
+    pub(super) fn remove_timeout(&mut self, sqe: &Sqe) -> Result<Outcome, i32> {
+        if self.cancel_timeout(|_, data| data == sqe.addr) { Ok(Outcome::Done(0)) } else { Err(libc::ENOENT) }
+    }
+
     /// `io_timeout_update`, `io_linked_timeout_update`.
     pub(super) fn update_timeout(&mut self, sqe: &Sqe, linked: bool, timeout: &Timeout) -> Result<Outcome, i32> {
+        // The flag for linked ones alone makes no update of a removal.
+        if sqe.op_flags & IORING_TIMEOUT_UPDATE == 0 {
+            return self.remove_timeout(sqe);
+        }
         let timers = &mut self.timers;
         let found = if linked { timers.update_linked(sqe.addr, timeout) } else { timers.update(sqe.addr, timeout) };
         if found { Ok(Outcome::Done(0)) } else { Err(libc::ENOENT) }

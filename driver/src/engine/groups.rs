@@ -26,6 +26,8 @@ struct BufferRing {
     head: u16,
     /// Buffers are used up piece by piece (`IOU_PBUF_RING_INC`).
     incremental: bool,
+    /// A rest of fewer bytes is given up.
+    least: u32,
     /// Memory that the engine has brought (`IOU_PBUF_RING_MMAP`).
     memory: Option<OwnMemory>,
 }
@@ -108,7 +110,10 @@ impl Groups {
 
     /// `io_register_pbuf_ring`.
     pub(super) fn register(&mut self, reg: &BufReg, user: &UserMemory) -> Result<(), i32> {
-        if reg.resv != [0; 3] || reg.flags & !(IOU_PBUF_RING_MMAP | IOU_PBUF_RING_INC) != 0 {
+        if reg.resv != [0; 5] || reg.flags & !(IOU_PBUF_RING_MMAP | IOU_PBUF_RING_INC) != 0 {
+            return Err(libc::EINVAL);
+        }
+        if reg.min_left != 0 && reg.flags & IOU_PBUF_RING_INC == 0 {
             return Err(libc::EINVAL);
         }
         if !reg.ring_entries.is_power_of_two() {
@@ -138,14 +143,21 @@ impl Groups {
             (reg.ring_addr, None)
         };
         let incremental = reg.flags & IOU_PBUF_RING_INC != 0;
-        let ring = BufferRing { address, mask: (reg.ring_entries - 1) as u16, head: 0, incremental, memory };
+        let ring = BufferRing {
+            address,
+            mask: (reg.ring_entries - 1) as u16,
+            head: 0,
+            incremental,
+            least: reg.min_left,
+            memory,
+        };
         self.groups.insert(reg.bgid, Group::Ring(ring));
         Ok(())
     }
 
     /// `io_unregister_pbuf_ring`.
     pub(super) fn unregister(&mut self, reg: &BufReg) -> Result<(), i32> {
-        if reg.resv != [0; 3] || reg.flags != 0 {
+        if reg.resv != [0; 5] || reg.min_left != 0 || reg.flags != 0 {
             return Err(libc::EINVAL);
         }
         match self.groups.get(&reg.bgid).ok_or(libc::ENOENT)? {
@@ -193,21 +205,23 @@ impl BufferRing {
             self.head = self.head.wrapping_add(1);
             return Some(true);
         }
-        while len != 0 {
-            let (address, buffer, id) = self.entry(user)?;
+        loop {
+            let (address, buffer, _) = self.entry(user)?;
             let used = len.min(buffer);
             let left = buffer - used;
-            let rest = |len: u32| u64::from(len) | u64::from(id) << 32;
-            if left != 0 || used == 0 {
+            // One of no length is never used up: whoever puts it there blocks the ring.
+            if left > 0 && left >= self.least || used == 0 {
                 user.write(self.place(), &[address + u64::from(used)])?;
                 user.write(self.place() + 8, &[left])?;
                 return Some(false);
             }
-            user.write(self.place() + 8, &[rest(0) as u32])?;
+            user.write(self.place() + 8, &[0u32])?;
             self.head = self.head.wrapping_add(1);
             len -= used;
+            if len == 0 {
+                return Some(true);
+            }
         }
-        Some(true)
     }
 }
 
@@ -218,6 +232,10 @@ impl Engine {
         self.selected = picked.flags;
         self.segments.clear();
         self.segments.push(Segment { address: picked.address, len: picked.len.into(), delta: None });
+        // Null is what `io_buffer_select` answers for none.
+        if picked.address == 0 {
+            return Err(libc::ENOBUFS);
+        }
         if self.user.addressable(picked.address, picked.len.into()) { Ok(()) } else { Err(libc::EFAULT) }
     }
 

@@ -72,10 +72,7 @@ impl Engine {
             }
             // Started with what it watches over, never by itself (`io_no_issue`).
             Prepared::LinkTimeout(_) => Err(libc::ECANCELED),
-            Prepared::TimeoutRemove => match self.cancel_timeout(|_, data| data == sqe.addr) {
-                true => Ok(Outcome::Done(0)),
-                false => Err(libc::ENOENT),
-            },
+            Prepared::TimeoutRemove => self.remove_timeout(sqe),
             Prepared::TimeoutUpdate { linked, timeout } => self.update_timeout(sqe, linked, &timeout),
             Prepared::Cancel => self.cancel(sqe).map(Outcome::Done),
             Prepared::FilesUpdate => self.update_files_by_entry(sqe).map(Outcome::Done),
@@ -163,8 +160,14 @@ impl Engine {
             return Err(libc::EINVAL);
         }
         // Found out when the pages are taken, after everything else.
-        if self.segments.iter().any(|s| !self.user.is_usable(s.address, s.len, !write)) {
-            return Err(libc::EFAULT);
+        let mut left = len;
+        for segment in &self.segments {
+            let used = segment.len.min(left);
+            if !self.user.plausible(segment.address, segment.len) || !self.user.is_usable(segment.address, used, !write)
+            {
+                return Err(libc::EFAULT);
+            }
+            left -= used;
         }
         let fua = durable && owner.info().identify.has_volatile_write_cache();
         let queue = self.queue_of(target)?;

@@ -301,6 +301,9 @@ fn prepare_provide_buffers(sqe: &Sqe) -> Result<Prepared, i32> {
         return Err(libc::EINVAL);
     }
     let count = u64::try_from(sqe.fd).ok().filter(|count| (1..=MOST_BUFFER_IDS).contains(count)).ok_or(libc::E2BIG)?;
+    if sqe.len == 0 {
+        return Err(libc::EINVAL);
+    }
     let bytes = u64::from(sqe.len).checked_mul(count).ok_or(libc::EOVERFLOW)?;
     let end = sqe.addr.checked_add(bytes).ok_or(libc::EOVERFLOW)?;
     if end > crate::usermem::USER_END {
