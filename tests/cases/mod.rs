@@ -14,6 +14,9 @@ mod drain;
 mod entries;
 mod file_table;
 mod file_updates;
+mod enter;
+mod entries;
+mod eventfds;
 mod files;
 mod flags;
 mod flush;
@@ -23,6 +26,7 @@ mod link_errors;
 mod link_timeouts;
 mod links;
 mod messages;
+mod issuers;
 mod mixed;
 mod modes;
 mod nop;
@@ -31,6 +35,8 @@ mod partial_buffers;
 mod polled;
 mod provided;
 mod queue;
+mod registers;
+mod restrictions;
 mod segments;
 mod send_fd;
 mod setup;
@@ -46,6 +52,8 @@ mod timeouts;
 mod transfers;
 mod unsupported;
 mod vectors;
+mod wait_regions;
+mod waits;
 mod wake;
 mod zeroes;
 
@@ -100,6 +108,13 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     mixed::ALL,
     polled::ALL,
     setup::ALL,
+    enter::ALL,
+    waits::ALL,
+    wait_regions::ALL,
+    eventfds::ALL,
+    registers::ALL,
+    restrictions::ALL,
+    issuers::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];

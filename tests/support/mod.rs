@@ -14,4 +14,5 @@ pub(crate) mod raw;
 pub(crate) mod rig;
 pub(crate) mod sandbox;
 pub(crate) mod script;
+pub(crate) mod signals;
 pub(crate) mod swap;
