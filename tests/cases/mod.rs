@@ -35,6 +35,7 @@ mod partial_buffers;
 mod polled;
 mod provided;
 mod queue;
+mod registered_rings;
 mod registers;
 mod restrictions;
 mod segments;
@@ -115,6 +116,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     registers::ALL,
     restrictions::ALL,
     issuers::ALL,
+    registered_rings::ALL,
     // The last: `COMMON` leaves it out.
     unsupported::ALL,
 ];
