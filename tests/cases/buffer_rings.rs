@@ -87,6 +87,7 @@ fn a_buffer_ring_is_checked_when_it_is_registered(bench: &Bench) -> Outcome {
 }
 
 fn the_first_thing_wrong_with_a_buffer_ring_counts(bench: &Bench) -> Outcome {
+    bench.since(6, 14)?;
     let mut rig = bench.rig(4)?;
     let ring = BufferRing::new(&mut rig, GROUP, 8, 0);
     let at = ring.memory.address();
@@ -115,6 +116,7 @@ fn a_buffer_ring_fits_its_memory(bench: &Bench) -> Outcome {
 }
 
 fn a_buffer_ring_may_be_the_kernels_memory(bench: &Bench) -> Outcome {
+    bench.since(6, 14)?;
     let mut rig = bench.rig(4)?;
     // The address does not count then.
     for (group, address, flags) in [(1, 0, MMAP), (2, 17, MMAP), (3, UNMAPPED, MMAP), (4, 0, MMAP | INC)] {

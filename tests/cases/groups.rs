@@ -130,6 +130,7 @@ fn malformed_removals_are_refused(bench: &Bench) -> Outcome {
 }
 
 fn a_group_holds_65535_buffers(bench: &Bench) -> Outcome {
+    bench.since(6, 16)?;
     let mut rig = bench.rig(8)?;
     let memory = rig.plain(65536);
     let all = many(provide(GROUP, memory.address(), 1, 1, 0), 65536);

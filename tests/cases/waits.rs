@@ -78,7 +78,7 @@ fn a_wait_times_out(bench: &Bench) -> Outcome {
 fn a_timeout_is_any_number_of_seconds_and_nanoseconds(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(4)?;
     // A sum that is not positive is over at once.
-    for (seconds, nanos) in [(0, 0), (-1, 0), (0, -1), (-1, 999_999_999), (-100, 5_000_000_000)] {
+    for (seconds, nanos) in [(0, 0), (-1, 0), (0, -1), (-1, 999_999_999), (-2, 1_999_999_999)] {
         assert_eq!(wait(&rig, 1, &timespec(seconds, nanos)).0, ETIME, "{seconds} s {nanos} ns");
     }
     let (res, took) = wait(&rig, 1, &timespec(-1, 1_010_000_000));
@@ -124,6 +124,8 @@ fn a_wait_for_nothing_does_not_wait(bench: &Bench) -> Outcome {
 }
 
 fn arguments_of_a_wait_are_checked(bench: &Bench) -> Outcome {
+    // Before, the timespec was read when the wait began.
+    bench.since(6, 13)?;
     let mut rig = bench.rig(4)?;
     // The same with nothing there, and with enough.
     for _ in 0..2 {
