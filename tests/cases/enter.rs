@@ -4,7 +4,7 @@ use io_uring::opcode;
 use io_uring::squeue::Entry;
 
 use crate::case::{Bench, Case, Outcome, cases};
-use crate::support::control::{
+use crate::support::calls::{
     ABS_TIMER, EXT_ARG, EXT_ARG_REG, GETEVENTS, NO_IOWAIT, NOTHING, REGISTER_ENABLE_RINGS, REGISTERED_RING, enter,
     getevents, register,
 };

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases, fail};
-use crate::support::control::{
+use crate::support::calls::{
     GETEVENTS, NOTHING, REGISTER_EVENTFD, REGISTER_EVENTFD_ASYNC, UNMAPPED, UNREGISTER_EVENTFD, enter, register,
     register_bytes,
 };

@@ -3,7 +3,7 @@
 use io_uring::opcode;
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
-use crate::support::control::{
+use crate::support::calls::{
     GETEVENTS, NOTHING, REGISTER_ENABLE_RINGS, REGISTER_PROBE, UNREGISTER_EVENTFD, enter, register,
 };
 use crate::support::rig::{Rig, read};

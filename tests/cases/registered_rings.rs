@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use io_uring::opcode;
 
 use crate::case::{Bench, Case, Outcome, cases};
-use crate::support::control::{
+use crate::support::calls::{
     REGISTER_RING_FDS, UNMAPPED, UNREGISTER_RING_FDS, register, register_bytes, rsrc_update, word,
 };
 use crate::support::raw::Memory;

@@ -3,7 +3,7 @@
 use io_uring::opcode;
 
 use crate::case::{Bench, Case, Outcome, cases};
-use crate::support::control::{
+use crate::support::calls::{
     REGISTER_CLOCK, REGISTER_ENABLE_RINGS, REGISTER_PERSONALITY, REGISTER_PROBE, REGISTER_QUERY, REGISTER_RESIZE_RINGS,
     UNMAPPED, UNREGISTER_PERSONALITY, USE_REGISTERED_RING, fields, long, register, register_bytes, word,
 };

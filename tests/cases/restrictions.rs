@@ -5,7 +5,7 @@ use io_uring::{opcode, types};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
 use crate::support::buffer_ring::submit_one;
-use crate::support::control::{
+use crate::support::calls::{
     REGISTER_ENABLE_RINGS, REGISTER_PROBE, REGISTER_RESTRICTIONS, UNMAPPED, UNREGISTER_EVENTFD, register,
     register_bytes, restriction,
 };

@@ -6,7 +6,7 @@ use io_uring::opcode;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
-use crate::support::control::{
+use crate::support::calls::{
     ABS_TIMER, EXT_ARG, EXT_ARG_REG, GETEVENTS, REGISTER_ENABLE_RINGS, REGISTER_MEM_REGION, UNMAPPED, enter, fields,
     getevents, low, reg_wait, register, sigmask, timespec,
 };

@@ -7,7 +7,7 @@ use io_uring::{opcode, types};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::case::{Bench, Case, Outcome, cases};
-use crate::support::control::{ABS_TIMER, EXT_ARG, GETEVENTS, NOTHING, UNMAPPED, enter, getevents, sigmask, timespec};
+use crate::support::calls::{ABS_TIMER, EXT_ARG, GETEVENTS, NOTHING, UNMAPPED, enter, getevents, sigmask, timespec};
 use crate::support::raw::Memory;
 use crate::support::rig::Rig;
 use crate::support::signals::{Pending, Striker};
