@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code)] // makes the promise of `push` good for the engine
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -13,8 +13,10 @@ use io_uring::types;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::abi::flags::IORING_SQ_CQ_OVERFLOW;
+use crate::abi::memory::RingMemory;
 use crate::abi::params::Params;
-use crate::abi::rings::{RingMemory, RingView};
+use crate::abi::register::opcode::{REGISTER_RESIZE_RINGS, REGISTER_USE_REGISTERED_RING};
+use crate::abi::rings::RingView;
 use crate::device::Device;
 use crate::engine::{CompletionMode, Engine};
 use crate::error::Error;
@@ -28,7 +30,8 @@ use crate::usermem::UserMemory;
 /// The part of a [`Ring`](crate::Ring) that does not depend on its types.
 #[derive(Debug)]
 pub(crate) struct Body {
-    view: RingView,
+    /// Changed only when the rings are resized.
+    view: UnsafeCell<RingView>,
     inner: Inner,
     /// The mode of a kernel ring; a device ring's engine may change its own.
     mode: CompletionMode,
@@ -45,8 +48,8 @@ enum Inner {
 struct DeviceRing {
     engine: RefCell<Engine>,
     notifier: Arc<Notifier>,
-    memory: RingMemory,
-    params: Params,
+    memory: RefCell<RingMemory>,
+    params: Cell<Params>,
     /// Stand for the namespaces where a descriptor is wanted: empty files of their sizes.
     placeholders: RefCell<Vec<File>>,
     _devices: RefCell<Vec<Device>>,
@@ -77,16 +80,16 @@ impl Body {
         let inner = DeviceRing {
             engine: RefCell::new(engine),
             notifier,
-            memory,
-            params,
+            memory: RefCell::new(memory),
+            params: Cell::new(params),
             placeholders: RefCell::new(vec![placeholder]),
             _devices: RefCell::new(vec![device.clone()]),
         };
-        Ok(Self { view, inner: Inner::Device(Box::new(inner)), mode })
+        Ok(Self { view: UnsafeCell::new(view), inner: Inner::Device(Box::new(inner)), mode })
     }
 
     pub(crate) fn on_kernel(kernel: KernelRing, mode: CompletionMode) -> Self {
-        Self { view: kernel.view(), inner: Inner::Kernel(Box::new(kernel)), mode }
+        Self { view: UnsafeCell::new(kernel.view()), inner: Inner::Kernel(Box::new(kernel)), mode }
     }
 
     #[inline]
@@ -129,6 +132,10 @@ impl Body {
     /// # Safety
     /// As [`Submitter::register`](crate::Submitter::register).
     pub(crate) unsafe fn register(&self, opcode: u32, arg: *const libc::c_void, nr_args: u32) -> io::Result<u32> {
+        if opcode & !REGISTER_USE_REGISTERED_RING == REGISTER_RESIZE_RINGS {
+            // SAFETY: the caller's promise.
+            return unsafe { self.resize(opcode, arg, nr_args) };
+        }
         match &self.inner {
             // SAFETY: the caller's promise.
             Inner::Device(device) => unsafe { Ok(device.engine.borrow_mut().register(opcode, arg as u64, nr_args)?) },
@@ -146,14 +153,52 @@ impl Body {
 
     pub(crate) fn params(&self) -> Params {
         match &self.inner {
-            Inner::Device(device) => device.params,
-            Inner::Kernel(kernel) => *kernel.params(),
+            Inner::Device(device) => device.params.get(),
+            Inner::Kernel(kernel) => kernel.params(),
         }
     }
 
     #[inline]
     pub(crate) fn view(&self) -> &RingView {
-        &self.view
+        // SAFETY: `set_view` has no other user meanwhile.
+        unsafe { &*self.view.get() }
+    }
+
+    /// The rings have moved.
+    ///
+    /// # Safety
+    /// Nobody keeps a reference of [`view`](Self::view).
+    unsafe fn set_view(&self, view: RingView) {
+        // SAFETY: the caller's promise; a `Body` is not shared by threads.
+        unsafe { *self.view.get() = view };
+    }
+
+    /// `IORING_REGISTER_RESIZE_RINGS`.
+    ///
+    /// # Safety
+    /// As [`Submitter::register`](crate::Submitter::register).
+    unsafe fn resize(&self, opcode: u32, arg: *const libc::c_void, nr_args: u32) -> io::Result<u32> {
+        match &self.inner {
+            Inner::Device(device) => {
+                let mut engine = device.engine.borrow_mut();
+                let params = engine.check_resize(opcode, arg as u64, nr_args)?;
+                let memory = RingMemory::new(&params)?;
+                engine.resize(arg as u64, &params, memory.view())?;
+                // SAFETY: the caller's promise: no queue of the ring is held.
+                unsafe { self.set_view(memory.view()) };
+                // What was there goes now: the engine has left it.
+                device.memory.replace(memory);
+                device.params.set(params);
+                Ok(0)
+            }
+            Inner::Kernel(kernel) => {
+                // SAFETY: the caller's promise.
+                let done = unsafe { kernel.resize(opcode, arg, nr_args) }?;
+                // SAFETY: as above.
+                unsafe { self.set_view(kernel.view()) };
+                Ok(done)
+            }
+        }
     }
 
     #[inline(never)] // when nothing waits to be taken: nearly never after a wait
@@ -177,8 +222,8 @@ impl Body {
     #[inline]
     pub(crate) fn completions_taken(&self) {
         if let Inner::Device(device) = &self.inner {
-            let overflow = || self.view.sq_flags() & IORING_SQ_CQ_OVERFLOW != 0;
-            device.notifier.update(|| self.view.cq_tail() != self.view.cq_head() || overflow());
+            let overflow = || self.view().sq_flags() & IORING_SQ_CQ_OVERFLOW != 0;
+            device.notifier.update(|| self.view().cq_tail() != self.view().cq_head() || overflow());
         }
     }
 
@@ -267,7 +312,7 @@ impl Body {
 
     pub(crate) fn ring_bytes(&self) -> usize {
         match &self.inner {
-            Inner::Device(device) => device.memory.len_bytes(),
+            Inner::Device(device) => device.memory.borrow().len_bytes(),
             Inner::Kernel(kernel) => kernel.ring_bytes(),
         }
     }

@@ -1,11 +1,16 @@
 //! How a ring is made.
 
+#![expect(unsafe_code)] // takes the promise of memory for the rings
+
 use std::marker::PhantomData;
 
 use io_uring::{cqueue, squeue};
 
-use crate::abi::flags::{IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY};
-use crate::abi::params::{Params, check_setup_flags};
+use crate::abi::flags::{
+    IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_MMAP, IORING_SETUP_NO_SQARRAY,
+    IORING_SETUP_REGISTERED_FD_ONLY, IORING_SETUP_SQ_AFF, IORING_SETUP_SQPOLL,
+};
+use crate::abi::params::{CqRingOffsets, Params, SqRingOffsets, check_setup_flags};
 use crate::device::{Device, DeviceName};
 use crate::engine::CompletionMode;
 use crate::error::Error;
@@ -34,6 +39,8 @@ where
     admin_commands: bool,
     setup_flags: u32,
     strict: bool,
+    /// Addresses of memory for both rings, and for the submission entries.
+    memory: Option<(usize, usize)>,
     _entries: PhantomData<fn(S) -> C>,
 }
 
@@ -49,6 +56,7 @@ impl RingBuilder {
             admin_commands: false,
             setup_flags: 0,
             strict: false,
+            memory: None,
             _entries: PhantomData,
         }
     }
@@ -67,6 +75,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             admin_commands: self.admin_commands,
             setup_flags: self.setup_flags,
             strict: self.strict,
+            memory: self.memory,
             _entries: PhantomData,
         }
     }
@@ -156,6 +165,20 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         self
     }
 
+    /// Memory of the program's for the rings: `rings` holds both (`Params::rings_len` bytes), `sqes` the
+    /// submission entries (`Params::sqes_len` bytes), both page aligned, whole pages, zeroed. Kernel:
+    /// `IORING_SETUP_NO_MMAP` (6.5). Default: the ring brings its own.
+    ///
+    /// # Safety
+    /// The memory is valid for as long as the ring, and nothing but the ring's faces and atomic accesses of
+    /// the program use it meanwhile.
+    #[must_use]
+    pub unsafe fn ring_memory(mut self, rings: *mut u8, sqes: *mut u8) -> Self {
+        self.memory = Some((rings as usize, sqes as usize));
+        self.setup_flags |= IORING_SETUP_NO_MMAP;
+        self
+    }
+
     /// Whether memory that an entry names is looked for before it is used, so that a bad address is answered
     /// with `EFAULT` as by the kernel, instead of being the program's broken promise. Costs a system call for
     /// each transfer on a device. Default: false. A kernel ring does so always.
@@ -228,7 +251,15 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         let flags = params.flags | iopoll;
         let cq_entries = self.cq_entries.unwrap_or(0);
         let mode = if iopoll == 0 { CompletionMode::Interrupt } else { CompletionMode::Poll };
-        let kernel = KernelRing::new(file, self.entries, Params { flags, cq_entries, ..Params::default() })?;
+        if flags & IORING_SETUP_REGISTERED_FD_ONLY != 0 {
+            return Err(Error::Unsupported { call: "open", what: "a kernel ring has its descriptor here" });
+        }
+        let (sq_off, cq_off) = (
+            SqRingOffsets { user_addr: params.sq_off.user_addr, ..SqRingOffsets::default() },
+            CqRingOffsets { user_addr: params.cq_off.user_addr, ..CqRingOffsets::default() },
+        );
+        let asked = Params { flags, cq_entries, sq_off, cq_off, ..Params::default() };
+        let kernel = KernelRing::new(file, self.entries, asked)?;
         Ok(Ring::on_kernel(kernel, name, mode, reason))
     }
 
@@ -241,11 +272,29 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         if self.cq_entries.is_some() {
             flags |= IORING_SETUP_CQSIZE;
         }
-        check_setup_flags(flags).map_err(|what| Error::SetupFlags { flags, what })?;
-        Params::layout(self.entries, self.cq_entries.unwrap_or(0), flags).map_err(|_| Error::Entries {
-            entries: self.entries,
-            what: "1 to 32768 submission entries, and at least as many completion entries (to 65536), are possible",
-        })
+        let unfit = |what| Error::SetupFlags { flags, errno: libc::EINVAL, what };
+        check_setup_flags(flags).map_err(unfit)?;
+        let layout = Params::layout(self.entries, self.cq_entries.unwrap_or(0), flags);
+        let mut params = layout.map_err(|errno| match errno {
+            libc::EOVERFLOW => Error::SetupFlags { flags, errno, what: "CQE_MIXED needs two completion entries" },
+            _ => Error::Entries {
+                entries: self.entries,
+                what: "1 to 32768 submission entries, and at least as many completion entries (to 65536), are possible",
+            },
+        })?;
+        if flags & IORING_SETUP_NO_MMAP != 0 {
+            let (rings, sqes) = self.memory.ok_or(Error::SetupFlags {
+                flags,
+                errno: libc::EFAULT,
+                what: "NO_MMAP needs memory for the rings (`ring_memory`)",
+            })?;
+            params.cq_off.user_addr = rings as u64;
+            params.sq_off.user_addr = sqes as u64;
+        }
+        if flags & IORING_SETUP_SQ_AFF != 0 && flags & IORING_SETUP_SQPOLL == 0 {
+            return Err(unfit("SQ_AFF needs SQPOLL"));
+        }
+        Ok(params)
     }
 }
 

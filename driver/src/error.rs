@@ -120,6 +120,8 @@ pub enum Error {
     SetupFlags {
         /// As given.
         flags: u32,
+        /// The kernel's answer.
+        errno: i32,
         /// What is wrong with them.
         what: &'static str,
     },
@@ -193,7 +195,8 @@ impl Error {
                 libc::EOPNOTSUPP
             }
             Self::NoNamespace { .. } => libc::ENXIO,
-            Self::Name { .. } | Self::Entries { .. } | Self::SetupFlags { .. } => libc::EINVAL,
+            Self::Name { .. } | Self::Entries { .. } => libc::EINVAL,
+            Self::SetupFlags { errno, .. } => *errno,
             Self::Forked => libc::EOWNERDEAD,
             Self::KernelRing { reason } | Self::OpenFile { reason, .. } | Self::Os { reason, .. } => {
                 reason.raw_os_error().unwrap_or(libc::EIO)

@@ -274,7 +274,8 @@ impl<'a> Submitter<'a> {
     ///
     /// # Safety
     /// `arg` and `nr_args` are what `opcode` takes; memory that is handed over stays valid until it is
-    /// unregistered or the ring is dropped.
+    /// unregistered or the ring is dropped. No [`SubmissionQueue`] or [`CompletionQueue`] of the ring exists
+    /// when the rings are resized ([`REGISTER_RESIZE_RINGS`](crate::abi::register::opcode)).
     ///
     /// # Errors
     /// The kernel's, on a device ring as well.

@@ -36,6 +36,7 @@ mod provided;
 mod queue;
 mod registered_rings;
 mod registers;
+mod resize;
 mod restrictions;
 mod segments;
 mod send_fd;
@@ -114,6 +115,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     eventfds::ALL,
     registers::ALL,
     restrictions::ALL,
+    resize::ALL,
     issuers::ALL,
     registered_rings::ALL,
     // The last: `COMMON` leaves it out.

@@ -29,8 +29,15 @@ pub(super) fn catch_panics() {
     }));
 }
 
-/// Runs a case to its end.
+/// Runs a case to its end, in a thread of its own: what rings of an earlier case have left to their thread (the
+/// kernel's task work) interrupts no call of this one.
 pub(super) fn run(case: &Case, bench: &Bench) -> Report {
+    let run = || run_here(case, bench);
+    let report = std::thread::scope(|scope| scope.spawn(run).join());
+    report.unwrap_or_else(|_| Report::failed(case.name, "panicked beyond its end"))
+}
+
+fn run_here(case: &Case, bench: &Bench) -> Report {
     let name = format!("{}::{}", case.name, bench.backend);
     let start = Instant::now();
     let (status, message) = match panic::catch_unwind(AssertUnwindSafe(|| (case.run)(bench))) {

@@ -8,11 +8,13 @@
 //! | [`entry`] | the 64-byte submission and 16-byte completion entries, and the io-uring crate's types for them |
 //! | [`params`] | `struct io_uring_params` and the place of everything in the ring memory |
 //! | [`register`] | what `io_uring_register` takes |
-//! | `rings` | the shared memory itself, seen by the program and by the engine |
+//! | `memory` | the memory of the rings |
+//! | `rings` | what stands in it, seen by the program and by the engine |
 //! | `slots` | the entries in it |
 
 pub mod entry;
 pub mod flags;
+pub(crate) mod memory;
 pub mod nvme;
 pub mod op;
 pub mod params;

@@ -3,8 +3,8 @@
 use super::flags::{
     IORING_SETUP_CLAMP, IORING_SETUP_COOP_TASKRUN, IORING_SETUP_CQE_MIXED, IORING_SETUP_CQE32, IORING_SETUP_CQSIZE,
     IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_HYBRID_IOPOLL, IORING_SETUP_IOPOLL, IORING_SETUP_NO_MMAP,
-    IORING_SETUP_NO_SQARRAY, IORING_SETUP_REGISTERED_FD_ONLY, IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_SQ_AFF,
-    IORING_SETUP_SQE128, IORING_SETUP_SQPOLL, IORING_SETUP_TASKRUN_FLAG,
+    IORING_SETUP_NO_SQARRAY, IORING_SETUP_REGISTERED_FD_ONLY, IORING_SETUP_SINGLE_ISSUER, IORING_SETUP_SQE128,
+    IORING_SETUP_SQPOLL, IORING_SETUP_TASKRUN_FLAG,
 };
 use super::op::{IORING_MAX_CQ_ENTRIES, IORING_MAX_ENTRIES};
 
@@ -77,8 +77,7 @@ pub const FEATURES: u32 = 0b1111 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 1
 /// All set-up flags of kernel 6.18.
 const SETUP_FLAGS: u32 = (IORING_SETUP_CQE_MIXED << 1) - 1;
 
-/// Checks set-up flags as kernel 6.18 does (`io_uring_sanitise_params`, and `io_sq_offload_create` for
-/// `SQ_AFF`). Every refusal is an `EINVAL`.
+/// Checks set-up flags as kernel 6.18 does (`io_uring_sanitise_params`). Every refusal is an `EINVAL`.
 ///
 /// # Errors
 /// What is wrong with them.
@@ -106,9 +105,6 @@ pub fn check_setup_flags(flags: u32) -> Result<(), &'static str> {
     }
     if has(IORING_SETUP_CQE32) && has(IORING_SETUP_CQE_MIXED) {
         return Err("completion entries are either of 32 bytes or of both lengths");
-    }
-    if has(IORING_SETUP_SQ_AFF) && !has(IORING_SETUP_SQPOLL) {
-        return Err("SQ_AFF needs SQPOLL");
     }
     Ok(())
 }
@@ -164,6 +160,58 @@ impl Params {
             ..CqRingOffsets::default()
         };
         Ok(Self { sq_entries, cq_entries, flags, features: FEATURES, sq_off, cq_off, ..Self::default() })
+    }
+
+    /// As the 30 words in memory.
+    pub(crate) fn words(&self) -> [u32; 30] {
+        let halves = |wide: u64| [wide as u32, (wide >> 32) as u32];
+        let mut words = [0; 30];
+        words[..7].copy_from_slice(&[
+            self.sq_entries,
+            self.cq_entries,
+            self.flags,
+            self.sq_thread_cpu,
+            self.sq_thread_idle,
+            self.features,
+            self.wq_fd,
+        ]);
+        let (sq, cq) = (&self.sq_off, &self.cq_off);
+        words[10..18].copy_from_slice(&[
+            sq.head,
+            sq.tail,
+            sq.ring_mask,
+            sq.ring_entries,
+            sq.flags,
+            sq.dropped,
+            sq.array,
+            0,
+        ]);
+        words[18..20].copy_from_slice(&halves(sq.user_addr));
+        words[20..28].copy_from_slice(&[
+            cq.head,
+            cq.tail,
+            cq.ring_mask,
+            cq.ring_entries,
+            cq.overflow,
+            cq.cqes,
+            cq.flags,
+            0,
+        ]);
+        words[28..].copy_from_slice(&halves(cq.user_addr));
+        words
+    }
+
+    /// What a program asks for in such words: sizes, flags, addresses.
+    pub(crate) fn of_words(words: &[u32; 30]) -> Self {
+        let wide = |at: usize| u64::from(words[at]) | u64::from(words[at + 1]) << 32;
+        Self {
+            sq_entries: words[0],
+            cq_entries: words[1],
+            flags: words[2],
+            sq_off: SqRingOffsets { user_addr: wide(18), ..SqRingOffsets::default() },
+            cq_off: CqRingOffsets { user_addr: wide(28), ..CqRingOffsets::default() },
+            ..Self::default()
+        }
     }
 
     /// Bytes of the memory that holds both rings.

@@ -1,4 +1,4 @@
-//! The ring memory: two index pairs, two arrays of entries.
+//! The rings: two index pairs, two arrays of entries.
 //!
 //! ```text
 //!              program                         engine (or kernel)
@@ -12,174 +12,42 @@
 
 #![expect(unsafe_code)] // owns every access to ring memory
 
-use std::io;
-use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use io_uring::{cqueue, squeue};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use super::entry::{Cqe, Sqe};
-use super::flags::{IORING_SETUP_CQE_MIXED, IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128};
-use super::params::Params;
 use super::slots::{CqeRun, Cqes, SqeRun, SqeSlot, Sqes};
 
-/// The mappings behind a ring: both rings in one, the submission entries in the other.
-#[derive(Debug)]
-pub(crate) struct RingMemory {
-    rings: Map,
-    sqes: Map,
-    view: RingView,
-}
-
 /// Pointers into ring memory with the masks that keep accesses inside. Copied freely by those who keep
-/// the [`RingMemory`] alive.
+/// the [`RingMemory`](super::memory::RingMemory) alive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingView {
-    sq_head: NonNull<AtomicU32>,
-    sq_tail: NonNull<AtomicU32>,
-    sq_flags: NonNull<AtomicU32>,
-    sq_dropped: NonNull<AtomicU32>,
-    cq_head: NonNull<AtomicU32>,
-    cq_tail: NonNull<AtomicU32>,
-    cq_overflow: NonNull<AtomicU32>,
-    cq_flags: NonNull<AtomicU32>,
-    array: Option<NonNull<AtomicU32>>,
-    sqes: NonNull<Sqe>,
-    cqes: NonNull<Cqe>,
-    sq_mask: u32,
-    cq_mask: u32,
+    pub(super) sq_head: NonNull<AtomicU32>,
+    pub(super) sq_tail: NonNull<AtomicU32>,
+    pub(super) sq_flags: NonNull<AtomicU32>,
+    pub(super) sq_dropped: NonNull<AtomicU32>,
+    pub(super) cq_head: NonNull<AtomicU32>,
+    pub(super) cq_tail: NonNull<AtomicU32>,
+    pub(super) cq_overflow: NonNull<AtomicU32>,
+    pub(super) cq_flags: NonNull<AtomicU32>,
+    pub(super) array: Option<NonNull<AtomicU32>>,
+    pub(super) sqes: NonNull<Sqe>,
+    pub(super) cqes: NonNull<Cqe>,
+    pub(super) sq_mask: u32,
+    pub(super) cq_mask: u32,
     /// Submission entries are two of `Sqe` long (`SQE128`): 1, otherwise 0.
-    sqe_shift: u8,
+    pub(super) sqe_shift: u8,
     /// Completion entries are two of `Cqe` long (`CQE32`).
-    cqe32: bool,
+    pub(super) cqe32: bool,
     /// Completion entries may be two of `Cqe` long (`CQE_MIXED`).
-    mixed: bool,
+    pub(super) mixed: bool,
 }
 
 // SAFETY: ring memory is shared by design: indices are atomics, and entries are handed from one side to
 // the other by Release and Acquire on them.
-unsafe impl Send for RingMemory {}
-// SAFETY: as above.
 unsafe impl Send for RingView {}
-
-#[derive(Debug)]
-struct Map {
-    base: NonNull<libc::c_void>,
-    len: NonZeroUsize,
-}
-
-impl Map {
-    fn anonymous(len: usize) -> io::Result<Self> {
-        let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let base = unsafe { mmap_anonymous(None, len, access, MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE) }?;
-        Ok(Self { base, len })
-    }
-
-    fn file(fd: BorrowedFd<'_>, offset: i64, len: usize) -> io::Result<Self> {
-        let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: as above.
-        let base = unsafe { mmap(None, len, access, MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE, fd, offset) }?;
-        Ok(Self { base, len })
-    }
-
-    fn at<T>(&self, offset: u32, count: usize) -> io::Result<NonNull<T>> {
-        let at = offset as usize;
-        let inside = at + count * size_of::<T>() <= self.len.get() && at.is_multiple_of(align_of::<T>());
-        if !inside {
-            return Err(io::Error::other("ring offsets outside the ring memory"));
-        }
-        // SAFETY: checked to lie inside the mapping.
-        Ok(unsafe { self.base.byte_add(at) }.cast())
-    }
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        // SAFETY: made by `anonymous` or `file`, unmapped once; views are not used after their memory.
-        let _ = unsafe { munmap(self.base, self.len.get()) };
-    }
-}
-
-/// `IORING_OFF_SQ_RING` and `IORING_OFF_SQES`: offsets that select what to map.
-const OFF_SQ_RING: i64 = 0;
-const OFF_SQES: i64 = 0x1000_0000;
-
-impl RingMemory {
-    /// New memory laid out as `params` says, with masks and sizes filled in as the kernel does.
-    pub(crate) fn new(params: &Params) -> io::Result<Self> {
-        let memory = Self::build(params, Map::anonymous(params.rings_len())?, Map::anonymous(params.sqes_len())?)?;
-        for (offset, value) in [
-            (params.sq_off.ring_mask, params.sq_entries - 1),
-            (params.sq_off.ring_entries, params.sq_entries),
-            (params.cq_off.ring_mask, params.cq_entries - 1),
-            (params.cq_off.ring_entries, params.cq_entries),
-        ] {
-            memory.word(offset)?.store(value, Ordering::Relaxed);
-        }
-        Ok(memory)
-    }
-
-    /// The memory of a kernel ring.
-    pub(crate) fn of_kernel(ring: BorrowedFd<'_>, params: &Params) -> io::Result<Self> {
-        let rings = Map::file(ring, OFF_SQ_RING, params.rings_len())?;
-        Self::build(params, rings, Map::file(ring, OFF_SQES, params.sqes_len())?)
-    }
-
-    fn build(params: &Params, rings: Map, sqes: Map) -> io::Result<Self> {
-        let no_array = params.flags & IORING_SETUP_NO_SQARRAY != 0;
-        let array: Option<NonNull<AtomicU32>> =
-            if no_array { None } else { Some(rings.at(params.sq_off.array, params.sq_entries as usize)?) };
-        let sqe_shift = u8::from(params.flags & IORING_SETUP_SQE128 != 0);
-        let cqe32 = params.flags & IORING_SETUP_CQE32 != 0;
-        let view = RingView {
-            sq_head: rings.at(params.sq_off.head, 1)?,
-            sq_tail: rings.at(params.sq_off.tail, 1)?,
-            sq_flags: rings.at(params.sq_off.flags, 1)?,
-            sq_dropped: rings.at(params.sq_off.dropped, 1)?,
-            cq_head: rings.at(params.cq_off.head, 1)?,
-            cq_tail: rings.at(params.cq_off.tail, 1)?,
-            cq_overflow: rings.at(params.cq_off.overflow, 1)?,
-            cq_flags: rings.at(params.cq_off.flags, 1)?,
-            array,
-            sqes: sqes.at(0, (params.sq_entries as usize) << sqe_shift)?,
-            cqes: rings.at(params.cq_off.cqes, (params.cq_entries as usize) << u8::from(cqe32))?,
-            sq_mask: params.sq_entries - 1,
-            cq_mask: params.cq_entries - 1,
-            sqe_shift,
-            cqe32,
-            mixed: params.flags & IORING_SETUP_CQE_MIXED != 0,
-        };
-        if let Some(array) = array {
-            // As the io-uring crate does: entry i of the array names submission entry i.
-            for i in 0..params.sq_entries {
-                // SAFETY: `rings.at` checked room for `sq_entries` words.
-                unsafe { array.add(i as usize).as_ref() }.store(i, Ordering::Relaxed);
-            }
-        }
-        Ok(Self { rings, sqes, view })
-    }
-
-    fn word(&self, offset: u32) -> io::Result<&AtomicU32> {
-        // SAFETY: inside the mapping, which lives as long as `self`; only ever accessed as an atomic.
-        self.rings.at::<AtomicU32>(offset, 1).map(|p| unsafe { p.as_ref() })
-    }
-
-    /// Good for as long as `self` lives.
-    pub(crate) fn view(&self) -> RingView {
-        self.view
-    }
-
-    /// Bytes of all mappings.
-    pub(crate) fn len_bytes(&self) -> usize {
-        self.rings.len.get() + self.sqes.len.get()
-    }
-}
 
 macro_rules! index {
     ($get:ident, $set:ident, $field:ident, $load:ident, $store:ident, $doc:literal) => {
@@ -304,6 +172,46 @@ impl RingView {
         unsafe { self.cq_flags.as_ref() }.store(flags, Ordering::Relaxed);
     }
 
+    /// Takes over what is in the rings of `old`, at the same positions; false when that does not fit. Nobody
+    /// else accesses either.
+    pub(crate) fn take_over(&self, old: &Self) -> bool {
+        let (sq_head, sq_tail) = (old.sq_head(), old.sq_tail());
+        let (cq_head, cq_tail) = (old.cq_head(), old.cq_tail());
+        let (pushed, ready) = (sq_tail.wrapping_sub(sq_head), cq_tail.wrapping_sub(cq_head));
+        let fits =
+            pushed <= old.sq_entries().min(self.sq_entries()) && ready <= old.cq_entries().min(self.cq_entries());
+        if !fits {
+            return false;
+        }
+        for i in 0..pushed {
+            let at = sq_head.wrapping_add(i);
+            // An entry that does not exist will be dropped as one of zeroes is refused: by nobody.
+            let Some(SqeSlot(from)) = old.slot(at) else { continue };
+            // SAFETY: masked into the array, which has as many entries of that length.
+            let to = unsafe { self.sqes.add(((at & self.sq_mask) as usize) << self.sqe_shift) };
+            // SAFETY: one entry of either, of the same length in both.
+            unsafe { to.copy_from_nonoverlapping(from, 1 << self.sqe_shift) };
+        }
+        let shift = u8::from(self.cqe32);
+        for i in 0..ready {
+            let at = cq_head.wrapping_add(i);
+            // SAFETY: masked into the array.
+            let from = unsafe { old.cqes.add(((at & old.cq_mask) as usize) << shift) };
+            // SAFETY: as above.
+            let to = unsafe { self.cqes.add(((at & self.cq_mask) as usize) << shift) };
+            // SAFETY: one entry of either, of the same length in both.
+            unsafe { to.copy_from_nonoverlapping(from, 1 << shift) };
+        }
+        self.set_sq_dropped(old.sq_dropped());
+        self.set_sq_flags(old.sq_flags());
+        self.set_cq_flags(old.cq_flags());
+        self.set_sq_head(sq_head);
+        self.set_sq_tail(sq_tail);
+        self.set_cq_head(cq_head);
+        self.set_cq_tail(cq_tail);
+        true
+    }
+
     /// Makes position `at` of the index array name entry `index`.
     #[cfg(test)]
     pub(crate) fn set_array(&self, at: u32, index: u32) {
@@ -368,18 +276,10 @@ impl RingView {
 mod tests {
     use io_uring::{opcode, types};
 
+    use super::super::flags::{IORING_SETUP_CQE32, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128};
+    use super::super::memory::RingMemory;
+    use super::super::params::Params;
     use super::*;
-
-    #[test]
-    fn masks_and_sizes_stand_in_memory_as_the_kernel_writes_them() {
-        let params = Params::layout(8, 0, 0).unwrap();
-        let memory = RingMemory::new(&params).unwrap();
-        let read = |offset| memory.word(offset).unwrap().load(Ordering::Relaxed);
-        assert_eq!([read(16), read(20), read(24), read(28)], [7, 15, 8, 16]);
-        assert_eq!([read(0), read(4), read(8), read(12)], [0; 4]);
-        assert!(!memory.view().is_plain());
-        assert!(memory.word(1 << 20).is_err());
-    }
 
     #[test]
     fn entries_travel_both_ways_across_the_wrap_of_the_indices() {

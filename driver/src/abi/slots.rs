@@ -2,7 +2,7 @@
 //! one or in *runs*, stretches that stand side by side.
 //!
 //! Handles of two words that hold no borrow: whoever has one keeps the
-//! [`RingMemory`](super::rings::RingMemory) alive.
+//! [`RingMemory`](super::memory::RingMemory) alive.
 
 #![expect(unsafe_code)] // owns every access to entries in ring memory
 

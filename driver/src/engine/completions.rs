@@ -205,6 +205,11 @@ impl Completions {
         self.ready() != 0 || !self.backlog.is_empty()
     }
 
+    /// From now on completions go into these rings, which have taken over what was in the others.
+    pub(super) fn move_to(&mut self, rings: RingView) {
+        self.rings = rings;
+    }
+
     /// One past the last completion that was ever in the ring.
     pub(crate) fn tail(&self) -> u32 {
         self.tail
@@ -222,8 +227,8 @@ mod tests {
     use io_uring::cqueue;
 
     use super::*;
+    use crate::abi::memory::RingMemory;
     use crate::abi::params::Params;
-    use crate::abi::rings::RingMemory;
 
     fn ring(entries: u32) -> (RingMemory, Completions) {
         let memory = RingMemory::new(&Params::layout(entries, 0, 0).unwrap()).unwrap();

@@ -4,6 +4,7 @@ use std::io;
 
 use super::Engine;
 use super::ring_index;
+use super::timeouts::wait_nanos;
 use super::wait::Limits;
 use crate::abi::flags::{
     IORING_ENTER_ABS_TIMER, IORING_ENTER_EXT_ARG, IORING_ENTER_EXT_ARG_REG, IORING_ENTER_GETEVENTS,
@@ -30,6 +31,7 @@ impl Engine {
         self.check_ours()?;
         self.check_entrance(flags).map_err(io::Error::from_raw_os_error)?;
         self.read_mail();
+        self.gate.check(to_submit > 0, flags & IORING_ENTER_GETEVENTS != 0).map_err(io::Error::from_raw_os_error)?;
         let submitted = self.consume(to_submit).0;
         let mut waited = Ok(());
         if submitted == to_submit && flags & IORING_ENTER_GETEVENTS != 0 {
@@ -53,13 +55,13 @@ impl Engine {
         if flags & IORING_ENTER_REGISTERED_RING != 0 {
             ring_index::check(self.descriptor())?;
         }
-        self.gate.check()
+        Ok(())
     }
 
     /// What bounds a wait (`io_get_ext_arg`, `io_cqring_wait`).
     fn limits(&self, flags: u32, (address, len): (u64, u64)) -> Result<Limits, i32> {
         if flags & IORING_ENTER_EXT_ARG == 0 {
-            return Ok(Limits { sigmask: self.sigmask(address, len)?, ..Limits::default() });
+            return Ok(Limits { sigmask: (address, len), patient: true, ..Limits::default() });
         }
         let (mask, mask_len, min_wait_usec, time) = if flags & IORING_ENTER_EXT_ARG_REG != 0 {
             if len != size_of::<RegWait>() as u64 {
@@ -86,15 +88,15 @@ impl Engine {
         let start = self.clock.now();
         let absolute = flags & IORING_ENTER_ABS_TIMER != 0;
         let until = time.map(|time| {
-            let nanos = super::timeouts::nanos(time).unwrap_or(0);
+            let nanos = wait_nanos(time);
             if absolute { nanos } else { start.saturating_add(nanos) }
         });
         let at_least = (min_wait_usec != 0).then(|| start.saturating_add(u64::from(min_wait_usec) * 1000));
-        Ok(Limits { sigmask: self.sigmask(mask, mask_len.into())?, until, at_least })
+        Ok(Limits { sigmask: (mask, mask_len.into()), until, at_least, patient: true })
     }
 
     /// `set_user_sigmask`.
-    fn sigmask(&self, address: u64, len: u64) -> Result<Option<u64>, i32> {
+    pub(super) fn sigmask(&self, (address, len): (u64, u64)) -> Result<Option<u64>, i32> {
         if address == 0 {
             return Ok(None);
         }

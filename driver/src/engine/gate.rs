@@ -2,7 +2,7 @@
 
 use std::thread::{self, ThreadId};
 
-use crate::abi::flags::{IORING_SETUP_R_DISABLED, IORING_SETUP_SINGLE_ISSUER};
+use crate::abi::flags::{IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_R_DISABLED, IORING_SETUP_SINGLE_ISSUER};
 
 /// The gate of a ring. Open for nearly all, so that one look is enough.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(super) struct Gate {
     /// `R_DISABLED`, and not enabled yet.
     disabled: bool,
     single: bool,
+    /// Only the issuer may wait (`DEFER_TASKRUN`).
+    defers: bool,
     /// The thread that enters a `SINGLE_ISSUER` ring: that which set it up, or enabled it.
     issuer: Option<ThreadId>,
 }
@@ -21,21 +23,22 @@ impl Gate {
         let disabled = flags & IORING_SETUP_R_DISABLED != 0;
         let single = flags & IORING_SETUP_SINGLE_ISSUER != 0;
         let issuer = (single && !disabled).then(|| thread::current().id());
-        Self { guarded: disabled || single, disabled, single, issuer }
+        let defers = flags & IORING_SETUP_DEFER_TASKRUN != 0;
+        Self { guarded: disabled || single, disabled, single, defers, issuer }
     }
 
-    /// Whether this thread may enter now.
+    /// Whether this thread may enter now, to submit or to wait.
     #[inline]
-    pub(super) fn check(&self) -> Result<(), i32> {
-        if self.guarded { self.check_guarded() } else { Ok(()) }
+    pub(super) fn check(&self, submits: bool, waits: bool) -> Result<(), i32> {
+        if self.guarded { self.check_guarded(submits, waits) } else { Ok(()) }
     }
 
     #[cold]
-    fn check_guarded(&self) -> Result<(), i32> {
+    fn check_guarded(&self, submits: bool, waits: bool) -> Result<(), i32> {
         if self.disabled {
             return Err(libc::EBADFD);
         }
-        self.check_issuer()
+        if submits || (waits && self.defers) { self.check_issuer() } else { Ok(()) }
     }
 
     /// Whether this thread may change the ring.
@@ -49,6 +52,11 @@ impl Gate {
     /// The one thread that may enter, if only one may.
     pub(super) fn issuer(&self) -> Option<ThreadId> {
         self.issuer
+    }
+
+    /// `DEFER_TASKRUN`.
+    pub(super) fn defers(&self) -> bool {
+        self.defers
     }
 
     pub(super) fn is_disabled(&self) -> bool {

@@ -84,6 +84,7 @@ pub(crate) struct Engine {
     /// There is more to attend to than the completions of one queue.
     attentive: bool,
     gate: Gate,
+    setup_flags: u32,
     rules: Rules,
     /// A batch goes on after an entry that is refused.
     submits_all: bool,
@@ -168,6 +169,7 @@ impl Engine {
             straight: rings.is_plain(),
             attentive: false,
             gate,
+            setup_flags,
             rules: Rules {
                 iopoll: has(IORING_SETUP_IOPOLL),
                 big_cqes: has(IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED),

@@ -144,8 +144,8 @@ fn prepare_other(opcode: Opcode, sqe: &Sqe, rules: Rules) -> Result<Prepared, i3
         Opcode::Nop | Opcode::ProvideBuffers | Opcode::RemoveBuffers | Opcode::MsgRing | Opcode::FilesUpdate => {
             (false, true)
         }
-        // What is forwarded, in time.
-        Opcode::Other(_) => return Err(libc::EOPNOTSUPP),
+        // What is forwarded, in time. None of it can be polled.
+        Opcode::Other(_) if !rules.iopoll => return Err(libc::EOPNOTSUPP),
         _ => (false, false),
     };
     if (!priority && sqe.ioprio != 0) || (rules.iopoll && !polled) {

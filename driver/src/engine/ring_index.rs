@@ -39,24 +39,33 @@ pub(super) fn register(user: &UserMemory, argument: Argument) -> Result<u32, i32
             return Err(libc::EINVAL);
         }
         let fd = update.data as u32 as RawFd;
-        let place = RINGS.with_borrow_mut(|rings| {
-            let place = match update.offset {
-                u32::MAX => rings.iter().position(Option::is_none).ok_or(libc::EBUSY)?,
-                place if place as usize >= PLACES => return Err(libc::EINVAL),
-                place if rings[place as usize].is_some() => return Err(libc::EBUSY),
-                place => place as usize,
-            };
-            if find(fd).is_none() {
-                return Err(if is_open(fd) { libc::EOPNOTSUPP } else { libc::EBADF });
-            }
-            rings[place] = Some(fd);
-            Ok(place)
-        })?;
+        if update.offset != u32::MAX && update.offset as usize >= PLACES {
+            return Err(libc::EINVAL);
+        }
+        if find(fd).is_none() {
+            return Err(if is_open(fd) { libc::EOPNOTSUPP } else { libc::EBADF });
+        }
+        let place = put(fd, update.offset)?;
         update.offset = place as u32;
         user.write(at, &[update]).ok_or_else(|| {
             RINGS.with_borrow_mut(|rings| rings[place] = None);
             libc::EFAULT
         })
+    })
+}
+
+/// Puts a ring into a place of the thread's table, or, of `u32::MAX`, into any. Answers which.
+pub(super) fn put(fd: RawFd, place: u32) -> Result<usize, i32> {
+    RINGS.with_borrow_mut(|rings| {
+        let place = match place {
+            u32::MAX => rings.iter().position(Option::is_none).ok_or(libc::EBUSY)?,
+            place => place as usize,
+        };
+        if rings[place].is_some() {
+            return Err(libc::EBUSY);
+        }
+        rings[place] = Some(fd);
+        Ok(place)
     })
 }
 

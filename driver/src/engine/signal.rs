@@ -14,8 +14,11 @@ use crate::abi::rings::RingView;
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     event: Option<OwnedFd>,
-    /// Signalled only for completions that come later than their submission (`EVENTFD_ASYNC`).
+    /// Signalled only for completions of operations that a worker of the kernel's would end
+    /// (`EVENTFD_ASYNC`): those with `IOSQE_ASYNC` that need no device.
     only_async: bool,
+    /// There is such a completion.
+    by_worker: bool,
     /// The last completion that was signalled.
     told: u32,
 }
@@ -32,7 +35,7 @@ impl Signal {
             return Err(libc::EBUSY);
         }
         let fd = fd?;
-        *self = Self { event: Some(duplicate(fd)?), only_async, told: posted };
+        *self = Self { event: Some(duplicate(fd)?), only_async, by_worker: false, told: posted };
         Ok(())
     }
 
@@ -40,14 +43,21 @@ impl Signal {
         self.event.take().map(drop).ok_or(libc::ENXIO)
     }
 
-    /// Completions have been posted, `posted` ever; `submitting` says that their entries are being consumed.
-    pub(super) fn tell(&mut self, posted: u32, submitting: bool, rings: &RingView) {
+    /// An operation has ended that a worker would have ended.
+    pub(super) fn worked(&mut self) {
+        self.by_worker = true;
+    }
+
+    /// Completions have been posted, `posted` ever.
+    pub(super) fn tell(&mut self, posted: u32, rings: &RingView) {
         let Some(event) = &self.event else { return };
         if posted == self.told {
             return;
         }
         self.told = posted;
-        if (submitting && self.only_async) || rings.cq_flags() & IORING_CQ_EVENTFD_DISABLED != 0 {
+        if (self.only_async && !std::mem::take(&mut self.by_worker))
+            || rings.cq_flags() & IORING_CQ_EVENTFD_DISABLED != 0
+        {
             return;
         }
         // A counter at its limit blocks nobody: the program has not read the last one either.

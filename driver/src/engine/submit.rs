@@ -13,7 +13,8 @@ use super::timeouts::{Timeout, nanos};
 use super::{Engine, Outcome};
 use crate::abi::entry::Sqe;
 use crate::abi::op::{
-    IOSQE_BUFFER_SELECT, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK, MAX_RW_COUNT,
+    IOSQE_ASYNC, IOSQE_BUFFER_SELECT, IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_DRAIN, IOSQE_IO_HARDLINK, IOSQE_IO_LINK,
+    MAX_RW_COUNT,
 };
 use crate::abi::slots::SqeSlot;
 use crate::nvme::IoQueue;
@@ -24,7 +25,7 @@ impl Engine {
     #[inline]
     pub(crate) fn submit(&mut self) -> io::Result<usize> {
         self.check_ours()?;
-        self.gate.check().map_err(io::Error::from_raw_os_error)?;
+        self.gate.check(true, false).map_err(io::Error::from_raw_os_error)?;
         self.read_mail();
         let (submitted, _) = self.consume(u32::MAX);
         self.announce();
@@ -73,7 +74,7 @@ impl Engine {
         self.close_chain();
         self.posted_before = None;
         if self.attentive || !self.later.is_empty() {
-            self.signal.tell(self.cq.tail(), true, &self.rings);
+            self.signal.tell(self.cq.tail(), &self.rings);
             self.attend();
         }
         self.queues.iter_mut().for_each(IoQueue::publish);
@@ -86,7 +87,7 @@ impl Engine {
         let busy = self.is_busy();
         self.cq.set_flags(busy || self.operations.len() != 0);
         if self.attentive {
-            self.signal.tell(self.cq.tail(), false, &self.rings);
+            self.signal.tell(self.cq.tail(), &self.rings);
         }
         if self.notifier.is_armed() {
             // A program that sleeps on the descriptor waits without us: a model is woken now.
@@ -152,7 +153,11 @@ impl Engine {
                 return true;
             }
         };
-        match self.issue(&entry, Caller::Program(sqe.user_data)) {
+        let outcome = self.issue(&entry, Caller::Program(sqe.user_data));
+        if sqe.flags & IOSQE_ASYNC != 0 && !matches!(outcome, Ok(Outcome::Issued)) {
+            self.signal.worked();
+        }
+        match outcome {
             Ok(Outcome::Issued) => {}
             Ok(Outcome::Done(res)) => self.cq.post(sqe.user_data, res, 0),
             Ok(Outcome::Failed(res, extra)) => self.cq.end(Caller::Program(sqe.user_data), res, extra),

@@ -10,8 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::*;
 use crate::abi::entry::Sqe;
 use crate::abi::flags::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
+use crate::abi::memory::RingMemory;
 use crate::abi::params::Params;
-use crate::abi::rings::RingMemory;
 use crate::device::Device;
 use crate::model::{Action, Fault, Model, ModelConfig, ModelNamespace, Storage};
 

@@ -82,6 +82,12 @@ pub(super) fn nanos([seconds, nanos]: [i64; 2]) -> Option<u64> {
     Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanos).min(MOST))
 }
 
+/// Nanoseconds of a wait: a sum that is not positive is over at once.
+pub(super) fn wait_nanos([seconds, nanos]: [i64; 2]) -> u64 {
+    let sum = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    u64::try_from(sum.clamp(0, i64::MAX.into())).unwrap_or(0)
+}
+
 /// A pending one.
 #[derive(Clone, Copy, Debug)]
 struct Pending {

@@ -24,12 +24,14 @@ const IDLE_LOOKS: u64 = 1 << 16;
 /// What bounds a wait. Times are nanoseconds on the clock of the ring's waits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Limits {
-    /// Signals that are blocked meanwhile.
-    pub(super) sigmask: Option<u64>,
+    /// Signals that are blocked meanwhile: where that stands, and its bytes; looked at when the wait begins.
+    pub(super) sigmask: (u64, u64),
     /// When the wait ends.
     pub(super) until: Option<u64>,
     /// From when on any completion ends it.
     pub(super) at_least: Option<u64>,
+    /// It waits on when nothing is left that could complete.
+    pub(super) patient: bool,
 }
 
 impl Engine {
@@ -108,7 +110,7 @@ impl Engine {
         }
         let more = busy || self.operations.len() != 0;
         if self.attentive {
-            self.signal.tell(self.cq.tail(), false, &self.rings);
+            self.signal.tell(self.cq.tail(), &self.rings);
             self.keep_ticking(busy);
         }
         self.cq.set_flags(more);
@@ -128,7 +130,7 @@ impl Engine {
     #[inline(never)] // one function, with what a batch of one goes through
     pub(crate) fn submit_and_wait(&mut self, want: u32) -> io::Result<usize> {
         self.check_ours()?;
-        self.gate.check().map_err(io::Error::from_raw_os_error)?;
+        self.gate.check(true, want != 0).map_err(io::Error::from_raw_os_error)?;
         self.read_mail();
         let (submitted, all) = self.consume(u32::MAX);
         if want == 0 || !all {
@@ -170,30 +172,38 @@ impl Engine {
     }
 
     /// Waits until `want` completions are in the ring, a timeout has fired, a limit is reached, or a signal
-    /// has come (`io_cqring_wait`). Without a limit it does not wait for what cannot come, unless other rings
-    /// can reach this one.
+    /// has come (`io_cqring_wait`). Without a limit it does not wait for what cannot come, unless it is patient
+    /// or other rings can reach this one.
     #[inline(never)]
     pub(super) fn wait_within(&mut self, want: u32, limits: &Limits) -> io::Result<()> {
         let want = want.min(self.rings.cq_entries());
         let fired = self.timers.fired();
         let bounded = limits.until.is_some() || limits.at_least.is_some();
+        let mut sigmask = None;
         let waited = loop {
             mark::<POLL>();
             let more = self.progress();
             if self.cq.ready() >= want || self.timers.fired() != fired {
                 break Ok(());
             }
+            // Not before it is known that there is something to wait for.
+            if sigmask.is_none() {
+                match self.sigmask(limits.sigmask) {
+                    Ok(mask) => sigmask = Some(mask),
+                    Err(errno) => break Err(io::Error::from_raw_os_error(errno)),
+                }
+            }
             let left = if bounded {
                 match self.time_left(limits) {
                     Some(left) => Some(left),
                     None => break Err(io::Error::from_raw_os_error(libc::ETIME)),
                 }
-            } else if more || self.notifier.is_armed() {
+            } else if more || limits.patient || self.notifier.is_armed() {
                 None
             } else {
                 break Ok(());
             };
-            if let Err(error) = self.wait_once(left, limits) {
+            if let Err(error) = self.wait_once(left, sigmask.flatten()) {
                 break Err(error);
             }
             if self.poll_for_one() {
@@ -213,7 +223,7 @@ impl Engine {
         let now = self.clock.now();
         let left = |until: u64| until.checked_sub(now).filter(|left| *left != 0).map(Duration::from_nanos);
         match (limits.at_least, limits.until) {
-            (Some(at_least), until) if at_least > now && until.is_none_or(|until| at_least < until) => left(at_least),
+            (Some(at_least), _) if at_least > now => left(at_least),
             (Some(_), None) => None,
             // From now on any completion will do.
             (Some(_), Some(_)) if self.cq.ready() != 0 => None,
@@ -223,11 +233,11 @@ impl Engine {
     }
 
     /// Looks once more, or sleeps.
-    fn wait_once(&mut self, left: Option<Duration>, limits: &Limits) -> io::Result<()> {
+    fn wait_once(&mut self, left: Option<Duration>, sigmask: Option<u64>) -> io::Result<()> {
         match self.mode {
             CompletionMode::Poll if self.is_busy() => mark::<EMPTY>(),
-            CompletionMode::Adaptive if self.is_busy() => return self.poll_or_park(left, limits.sigmask),
-            _ => return self.park(left, limits.sigmask),
+            CompletionMode::Adaptive if self.is_busy() => return self.poll_or_park(left, sigmask),
+            _ => return self.park(left, sigmask),
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code)] // owns the calls that let the kernel consume the program's entries
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -13,8 +13,9 @@ use super::sys;
 use crate::abi::flags::{
     IORING_ENTER_GETEVENTS, IORING_SETUP_IOPOLL, IORING_SETUP_NO_SQARRAY, IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN,
 };
+use crate::abi::memory::RingMemory;
 use crate::abi::params::Params;
-use crate::abi::rings::{RingMemory, RingView};
+use crate::abi::rings::RingView;
 use crate::error::Error;
 
 /// Register opcodes (`enum io_uring_register_op`).
@@ -26,9 +27,9 @@ const UNREGISTER_FILES: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct KernelRing {
     ring: OwnedFd,
-    memory: RingMemory,
+    memory: RefCell<RingMemory>,
     /// What the set-up answered.
-    params: Params,
+    params: Cell<Params>,
     iopoll: bool,
     file: KernelFile,
     pool: DmaPool,
@@ -52,8 +53,16 @@ impl KernelRing {
         let iopoll = answered.flags & IORING_SETUP_IOPOLL != 0;
         let pool = DmaPool::new();
         let counter = || Cell::new(0);
-        let this =
-            Self { ring, memory, params: answered, iopoll, file, pool, system_calls: counter(), submitted: counter() };
+        let this = Self {
+            ring,
+            memory: RefCell::new(memory),
+            params: Cell::new(answered),
+            iopoll,
+            file,
+            pool,
+            system_calls: counter(),
+            submitted: counter(),
+        };
         this.register_files(&[this.file.file.as_raw_fd()])
             .map_err(|reason| Error::Os { call: "registering the file", reason })?;
         this.system_calls.set(0);
@@ -61,11 +70,27 @@ impl KernelRing {
     }
 
     pub(crate) fn view(&self) -> RingView {
-        self.memory.view()
+        self.memory.borrow().view()
     }
 
-    pub(crate) fn params(&self) -> &Params {
-        &self.params
+    pub(crate) fn params(&self) -> Params {
+        self.params.get()
+    }
+
+    /// `IORING_REGISTER_RESIZE_RINGS`: the kernel's rings are mapped anew.
+    ///
+    /// # Safety
+    /// As [`register`](Self::register).
+    pub(crate) unsafe fn resize(&self, opcode: u32, arg: *const libc::c_void, count: u32) -> io::Result<u32> {
+        // SAFETY: passed on from the caller.
+        let done = unsafe { self.register(opcode, arg, count) }?;
+        // SAFETY: the kernel has read and written a `struct io_uring_params` there.
+        let answered = unsafe { arg.cast::<Params>().read_unaligned() };
+        let flags = answered.flags | self.params.get().flags;
+        let answered = Params { flags, ..answered };
+        self.memory.replace(RingMemory::of_kernel(self.ring.as_fd(), &answered)?);
+        self.params.set(answered);
+        Ok(done)
     }
 
     pub(crate) fn file(&self) -> &KernelFile {
@@ -73,7 +98,7 @@ impl KernelRing {
     }
 
     pub(crate) fn ring_bytes(&self) -> usize {
-        self.memory.len_bytes()
+        self.memory.borrow().len_bytes()
     }
 
     /// System calls made since the ring was set up, and entries submitted.

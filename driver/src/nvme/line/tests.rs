@@ -12,8 +12,8 @@ use tracing::{Event, Metadata, Subscriber};
 
 use super::*;
 use crate::abi::flags::{IORING_SETUP_CQSIZE, IORING_SETUP_NO_SQARRAY};
+use crate::abi::memory::RingMemory;
 use crate::abi::params::Params;
-use crate::abi::rings::RingMemory;
 use crate::device::Device;
 use crate::engine::extent::{Extent, check_rw_flags, clip};
 use crate::engine::prepare::{Memory, Prepared, Rules, check_flags, prepare};
