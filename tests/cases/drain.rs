@@ -320,7 +320,9 @@ fn even_a_refused_entry_that_skips_disables_draining(bench: &Bench) -> Outcome {
     rig.works()
 }
 
+/// Before 6.16, which counts requests instead of completions, it ran too early.
 fn a_drain_that_was_accepted_survives_skipping(bench: &Bench) -> Outcome {
+    bench.since(6, 16)?;
     let mut rig = bench.rig(8)?;
     let time = rig.timeout(SHORT);
     assert_eq!(rig.send(0, &[time, nop().drain(), nop().skip(), nop().drain()])?, 4);

@@ -239,13 +239,15 @@ fn a_refused_member_cancels_link_timeouts_too(bench: &Bench) -> Outcome {
 /// Block I/O that has been started ends by itself; that it could not be cancelled is the limit's result.
 fn a_link_timeout_does_not_cancel_a_transfer(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(8)?;
-    let memory = rig.plain(1 << 20);
+    let memory = rig.plain(65536);
     let limit = limit(&mut rig, Duration::ZERO);
     for _ in 0..50 {
-        // The second may come when the read is over or just ending.
         let results = run(&mut rig, &[read(&memory, 0).link(), limit.clone().link(), nop()])?;
-        assert_eq!((results[0], results[2]), (1 << 20, 0), "{results:?}");
-        assert!([ENOENT, ECANCELED, ETIME, -libc::EALREADY].contains(&results[1]), "{results:?}");
+        // The limit may also come when the read is over or just ending, and, where a worker is to start the
+        // read, before it has.
+        let late = [ENOENT, ECANCELED, ETIME, -libc::EALREADY].contains(&results[1]);
+        let ended = (results[0], results[2]) == (65536, 0) && late;
+        assert!(ended || results == [ECANCELED, ETIME, ECANCELED], "{results:?}");
     }
     Ok(())
 }

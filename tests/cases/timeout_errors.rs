@@ -46,7 +46,7 @@ const MULTISHOT: u32 = 64;
 #[track_caller]
 fn expect_refused(rig: &mut Rig, entries: impl IntoIterator<Item = Entry>, error: i32) -> Outcome {
     for (i, entry) in entries.into_iter().enumerate() {
-        assert_eq!(rig.send(1, &[entry.clone()])?, 1);
+        assert_eq!(rig.send(1, std::slice::from_ref(&entry))?, 1);
         assert_eq!(rig.take_at_least(0)?, [(1, error)], "entry {i}: {entry:?}");
     }
     rig.works()
@@ -55,7 +55,7 @@ fn expect_refused(rig: &mut Rig, entries: impl IntoIterator<Item = Entry>, error
 /// `entry` waits until it is removed.
 #[track_caller]
 fn expect_accepted(rig: &mut Rig, entry: Entry) -> Outcome {
-    assert_eq!(rig.send(1, &[entry.clone()])?, 1);
+    assert_eq!(rig.send(1, std::slice::from_ref(&entry))?, 1);
     rig.quiet()?;
     assert_eq!(rig.send(2, &[opcode::TimeoutRemove::new(1).build()])?, 1);
     assert_eq!(sorted(rig.take(2)?), [(1, ECANCELED), (2, 0)], "{entry:?}");
