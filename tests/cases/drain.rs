@@ -24,7 +24,7 @@ pub(super) const ALL: &[Case] = cases![
     a_refused_drain_does_not_wait,
     a_refused_member_of_a_drained_chain_does_not_wait,
     a_drain_runs_while_completions_overflow,
-    durable_order_by_drain,
+    a_flush_that_drains_follows_all_writes,
     skipping_disables_draining_for_good,
     even_a_refused_entry_that_skips_disables_draining,
     a_drain_that_was_accepted_survives_skipping,
@@ -272,7 +272,7 @@ fn a_drain_runs_while_completions_overflow(bench: &Bench) -> Outcome {
     rig.works()
 }
 
-fn durable_order_by_drain(bench: &Bench) -> Outcome {
+fn a_flush_that_drains_follows_all_writes(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(32)?;
     let memory = rig.plain(65536);
     for seed in 0..5 {

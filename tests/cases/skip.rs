@@ -32,8 +32,7 @@ const EINVAL: i32 = -libc::EINVAL;
 const ETIME: i32 = -libc::ETIME;
 const EBADF: i32 = -libc::EBADF;
 
-/// Sends `entries`, all to be consumed; these completions come, in any order, and no others. A last
-/// NOP, linked to nothing, shows that the rest is over.
+/// Sends `entries`, all to be consumed; these completions come, in any order, and no others.
 #[track_caller]
 fn expect(rig: &mut Rig, entries: &[Entry], expected: &[(u64, i32)]) -> Outcome {
     assert_eq!(rig.send(0, entries)?, entries.len());

@@ -30,7 +30,7 @@ pub(super) const ALL: &[Case] = cases![
     a_multishot_timeout_without_a_number_fires_until_it_is_removed,
     the_last_shot_ends_the_turn_of_a_multishot_timeout,
     a_wait_ends_when_a_timeout_fires,
-    a_wait_ends_when_a_timeout_has_counted,
+    a_counted_timeout_ends_while_it_is_waited_for,
     operations_go_on_beside_timeouts,
 ];
 
@@ -292,34 +292,36 @@ fn the_last_shot_ends_the_turn_of_a_multishot_timeout(bench: &Bench) -> Outcome 
 
 /// `io_should_wake`: a wait for more ends with any timeout.
 fn a_wait_ends_when_a_timeout_fires(bench: &Bench) -> Outcome {
+    bench.since(6, 4)?;
     let mut rig = bench.rig(8)?;
-    let entry = rig.timeout(SHORT);
-    rig.push(&entry)?;
-    assert_eq!(rig.ring.submit_and_wait(5)?, 1);
-    assert_eq!(rig.ready().len(), 1);
-    let entries = [rig.timeout(SHORT), nop(), nop()];
-    for entry in entries {
+    // Only what fires during the wait ends it: should the first one fire before, others follow.
+    let again = with(&mut rig, Duration::from_secs(1), TimeoutFlags::MULTISHOT).user_data(1);
+    let once = rig.timeout(SHORT);
+    for entry in [once, again, nop().user_data(2)] {
         rig.push(&entry)?;
     }
-    assert_eq!(rig.ring.submit_and_wait(8)?, 3);
-    assert_eq!(rig.ready().len(), 3);
-    rig.works()
+    assert_eq!(rig.ring.submit_and_wait(16)?, 3);
+    let done: Vec<_> = rig.ready().iter().map(|done| (done.user_data, done.res)).collect();
+    assert_eq!(done[..2], [(2, 0), (0, ETIME)]);
+    assert!(done.len() < 16);
+    // Alone, none of the others would have come to 16 either.
+    assert_eq!(rig.ring.submit_and_wait(16)?, 0);
+    let done = rig.ready();
+    assert!((1..16).contains(&done.len()) && done.iter().all(|done| (done.user_data, done.res) == (1, ETIME)));
+    Ok(())
 }
 
-fn a_wait_ends_when_a_timeout_has_counted(bench: &Bench) -> Outcome {
+fn a_counted_timeout_ends_while_it_is_waited_for(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(8)?;
-    let memory = rig.plain(4096);
-    // It ends with the read, in the wait.
-    let time = rig.timeout(LONG);
+    let memory = rig.plain(65536);
     for _ in 0..20 {
-        for entry in [rig.counted(1), read(&memory, 0)] {
+        for entry in [rig.counted(1), read(&memory, 0).user_data(1)] {
             rig.push(&entry)?;
         }
-        rig.ring.submit_and_wait(2)?;
-        assert_eq!(rig.ready().len(), 2);
+        assert_eq!(rig.ring.submit_and_wait(2)?, 2);
+        let done: Vec<_> = rig.ready().iter().map(|done| (done.user_data, done.res)).collect();
+        assert_eq!(done, [(1, 65536), (0, 0)]);
     }
-    assert_eq!(rig.send(0, &[time, opcode::TimeoutRemove::new(0).build()])?, 2);
-    assert_eq!(rig.take(2)?.len(), 2);
     rig.works()
 }
 
