@@ -18,7 +18,7 @@ pub(super) const ALL: &[Case] = cases![
     errors_of_syncing_a_range_do_not_break_a_link,
     errors_of_allocation_do_not_break_a_link,
     errors_of_advice_break_a_link,
-    errors_of_fsync_do_not_break_a_link,
+    a_flush_of_no_file_breaks_a_link,
     errors_of_removal_and_cancellation_break_a_link,
     a_fixed_file_is_looked_up_when_its_turn_comes,
 ];
@@ -172,8 +172,7 @@ fn errors_of_advice_break_a_link(bench: &Bench) -> Outcome {
     rig.works()
 }
 
-/// And `io_fsync`; a length that is negative is what it finds wrong itself.
-fn errors_of_fsync_do_not_break_a_link(bench: &Bench) -> Outcome {
+fn a_flush_of_no_file_breaks_a_link(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(8)?;
     assert_eq!(rig.results(&[opcode::Fsync::new(FILE).build().link(), nop()])?, [0, 0]);
     let gone = opcode::Fsync::new(types::Fixed(99)).build();
