@@ -123,13 +123,17 @@ impl Bench {
 
 /// Version of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Version {
+pub(crate) struct Version {
     major: u32,
     minor: u32,
 }
 
 impl Version {
-    fn running() -> Self {
+    pub(crate) fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
+
+    pub(crate) fn running() -> Self {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse().unwrap_or(0));
         Self { major: numbers.next().unwrap_or(0), minor: numbers.next().unwrap_or(0) }

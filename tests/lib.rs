@@ -20,6 +20,7 @@
 mod case;
 mod cases;
 mod devices;
+pub mod differential;
 mod harness;
 pub mod soak;
 mod support;

@@ -1,0 +1,125 @@
+//! What two runs of a program must have in common.
+
+use std::collections::BTreeMap;
+
+use super::names::of_result;
+use super::program::{Area, Entry, Program};
+use super::run::{Record, Seen};
+
+const BLOCK: usize = 512;
+
+/// What differs, in words; empty when nothing does.
+pub(super) fn differences(program: &Program, kernel: &Record, other: &Record) -> Vec<String> {
+    let mut found = Vec::new();
+    compare_answers(kernel, other, &mut found);
+    compare_completions(program, kernel, other, &mut found);
+    if !kernel.missing.is_empty() {
+        found.push(format!("the kernel has not completed {:?}", kernel.missing));
+    }
+    if !other.missing.is_empty() {
+        found.push(format!("not completed: {:?}", other.missing));
+    }
+    if kernel.missing.is_empty() && other.missing.is_empty() {
+        compare_looks(kernel, other, &mut found);
+        compare_window(program, kernel, other, &mut found);
+        compare_areas(kernel, other, &mut found);
+    }
+    found
+}
+
+fn compare_answers(kernel: &Record, other: &Record, found: &mut Vec<String>) {
+    let mut others = other.answers.iter();
+    for expected in &kernel.answers {
+        let answer = others.next();
+        if answer != Some(expected) {
+            let at = format!("enter of round {}, segment {}", expected.round, expected.segment);
+            let answer = answer.map_or("nothing".to_owned(), |answer| of_result(answer.answer));
+            found.push(format!("{at}: {answer}, the kernel answers {}", of_result(expected.answer)));
+            return;
+        }
+    }
+    if let Some(more) = others.next() {
+        found.push(format!("one enter more in round {}: {}", more.round, of_result(more.answer)));
+    }
+}
+
+fn by_entry(record: &Record) -> BTreeMap<u64, Vec<Seen>> {
+    let mut map: BTreeMap<u64, Vec<Seen>> = BTreeMap::new();
+    for seen in &record.seen {
+        map.entry(seen.user_data).or_default().push(*seen);
+    }
+    map
+}
+
+fn show(seen: &[(i32, u32)]) -> String {
+    let one = |(res, flags): &(i32, u32)| format!("{} flags {flags:#x}", of_result(*res));
+    if seen.is_empty() { "no completion".into() } else { seen.iter().map(one).collect::<Vec<_>>().join(", ") }
+}
+
+fn compare_completions(program: &Program, kernel: &Record, other: &Record, found: &mut Vec<String>) {
+    let (expected, got) = (by_entry(kernel), by_entry(other));
+    let mut names: Vec<u64> = expected.keys().chain(got.keys()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let of = |map: &BTreeMap<u64, Vec<Seen>>| {
+            let seen = map.get(&name).map(Vec::as_slice).unwrap_or_default();
+            seen.iter().map(|seen| (seen.res, seen.flags)).collect::<Vec<_>>()
+        };
+        let entries: Vec<&Entry> = program.entries().filter(|entry| entry.user_data == name).collect();
+        let (mut expected, mut got) = (of(&expected), of(&got));
+        if entries.len() > 1 {
+            // Entries of one name are told apart by what they answer only.
+            expected.sort_unstable();
+            got.sort_unstable();
+        }
+        let allowed = |(res, _): &(i32, u32)| entries.iter().any(|entry| entry.allowed.contains(res));
+        let same = expected.len() == got.len() && expected.iter().zip(&got).all(|(e, g)| e == g || allowed(g));
+        if !same {
+            found.push(format!("user_data {name}: {}, the kernel posts {}", show(&got), show(&expected)));
+        }
+    }
+}
+
+fn compare_looks(kernel: &Record, other: &Record, found: &mut Vec<String>) {
+    if let Some((expected, got)) = kernel.looks.iter().zip(&other.looks).find(|(expected, got)| expected != got) {
+        found.push(format!("after a call the ring says {got:?}, the kernel's {expected:?}"));
+    }
+}
+
+fn compare_window(program: &Program, kernel: &Record, other: &Record, found: &mut Vec<String>) {
+    let blocks = kernel.window.chunks(BLOCK).zip(other.window.chunks(BLOCK)).enumerate();
+    let mut differing = blocks.filter(|(at, (expected, got))| expected != got && !is_disputed(program, *at, got));
+    if let Some((at, (expected, got))) = differing.next() {
+        let more = differing.count();
+        let at = at * BLOCK;
+        found.push(format!("window at {at:#x}{}: {}", and_more(more), bytes(expected, got)));
+    }
+}
+
+/// Whether a block may be of any of the writes that compete for it, and is.
+fn is_disputed(program: &Program, block: usize, got: &[u8]) -> bool {
+    let at = (block * BLOCK) as u64;
+    let disputed = program.disputed.iter().any(|range| range.contains(&at));
+    // What competes writes blocks of the source, where nothing is read into.
+    disputed && super::side::first(Area::Source).chunks(BLOCK).any(|block| block == got)
+}
+
+fn compare_areas(kernel: &Record, other: &Record, found: &mut Vec<String>) {
+    for ((area, expected), (_, got)) in kernel.areas.iter().zip(&other.areas) {
+        let at = (0..expected.len()).find(|at| expected[*at] != got[*at]);
+        if let Some(at) = at {
+            let end = |data: &[u8]| data[at..].to_vec();
+            found.push(format!("{area:?} at {at:#x}: {}", bytes(&end(expected), &end(got))));
+        }
+    }
+}
+
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" and {more} blocks more") }
+}
+
+fn bytes(expected: &[u8], got: &[u8]) -> String {
+    let first = |data: &[u8]| data.iter().take(12).map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{}, the kernel's {}", first(got), first(expected))
+}

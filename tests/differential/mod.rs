@@ -1,0 +1,25 @@
+//! Differential tests: programs are drawn, run on the kernel's io_uring and on dmaring, and everything that a
+//! program can see of the two runs is compared.
+//!
+//! ```text
+//!   program.rs   a program as data           text.rs      as text, both ways
+//!   generate/    drawing one from a seed     feature.rs   what it may have in it
+//!   side.rs      the device and the memory that it runs on
+//!   run.rs       running it                  ledger.rs    when a round of it is over
+//!   compare.rs   two runs of it
+//!   command.rs   the program `differential`
+//! ```
+
+mod command;
+mod compare;
+mod feature;
+mod generate;
+mod ledger;
+mod names;
+mod program;
+mod random;
+mod run;
+mod side;
+mod text;
+
+pub use command::main;
