@@ -34,6 +34,7 @@ struct Line {
     /// Entries of one number run one after the other.
     chain: usize,
     done: bool,
+    posted: bool,
     /// Completions there were when it was submitted.
     since: u64,
     /// A long timeout that has been told to fire.
@@ -75,7 +76,7 @@ impl Ledger {
                 self.promises.push((entry.user_data, promise));
             }
             let (entry, chain) = (entry.clone(), self.chains);
-            self.lines.push(Line { entry, chain, done: at_once, since, hurried: false });
+            self.lines.push(Line { entry, chain, done: at_once, posted: false, since, hurried: false });
             linked = next;
         }
     }
@@ -95,6 +96,7 @@ impl Ledger {
             self.succeeded(&entry, res);
         }
         self.lines[at].done = true;
+        self.lines[at].posted = true;
         let chain = self.lines[at].chain;
         if entry.opcode != LINK_TIMEOUT {
             // Those before it in its chain are done, whether they say so or not.
@@ -142,6 +144,9 @@ impl Ledger {
     }
 
     fn need_of_chain(&self, lines: &[Line]) -> Result<Need, Parked> {
+        // An entry that skips and posts has failed: it takes the completions of the rest of its chain with it,
+        // unless the rest is carried out all the same.
+        let failed = lines.iter().any(|line| line.done && line.posted && line.entry.flags & SKIP != 0);
         let mut need = Need::Nothing;
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.done) {
             let limit = lines.get(at + 1).filter(|next| next.entry.opcode == LINK_TIMEOUT && !next.done);
@@ -149,7 +154,7 @@ impl Ledger {
             if line.entry.opcode == TIMEOUT && !limited && self.is_parked(line) {
                 return Err(Parked);
             }
-            if line.entry.flags & SKIP == 0 {
+            if line.entry.flags & SKIP == 0 && !failed {
                 return Ok(Need::Completion);
             }
             // A later one of the chain says when it is done.

@@ -65,7 +65,7 @@ pub(super) struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { hang: Duration::from_secs(10), grace: Duration::from_millis(5) }
+        Self { hang: Duration::from_secs(10), grace: Duration::from_millis(30) }
     }
 }
 

@@ -39,13 +39,6 @@ impl Generator {
     fn link_timeout(&mut self, link: u8) -> Entry {
         let time = Word::Time(3600, 0);
         let flags = link & !ASYNC;
-        Entry {
-            opcode: names::LINK_TIMEOUT,
-            flags,
-            addr: time,
-            len: 1,
-            user_data: self.name(),
-            ..Entry::default()
-        }
+        Entry { opcode: names::LINK_TIMEOUT, flags, addr: time, len: 1, user_data: self.name(), ..Entry::default() }
     }
 }

@@ -46,8 +46,14 @@ impl Generator {
             1 => Entry { flags: entry.flags | 1 << 7, ..entry },
             2 => Entry { ioprio: self.dice.pick(&[1, 7, 0x8000, 0xffff]), ..entry },
             3 => Entry { personality: 7, ..entry },
-            4 => Entry { flags: entry.flags | names::FIXED_FILE, fd: Fd::Number(self.dice.pick(&[-1, 9, 5000])), ..entry },
-            5 => Entry { flags: entry.flags & !names::FIXED_FILE, fd: Fd::Number(self.dice.pick(&[-1, 9999])), ..entry },
+            4 => Entry {
+                flags: entry.flags | names::FIXED_FILE,
+                fd: Fd::Number(self.dice.pick(&[-1, 9, 5000])),
+                ..entry
+            },
+            5 => {
+                Entry { flags: entry.flags & !names::FIXED_FILE, fd: Fd::Number(self.dice.pick(&[-1, 9999])), ..entry }
+            }
             6 if !is_transfer => Entry { op_flags: 1 << 20, ..entry },
             6..8 => Entry { op_flags: self.dice.pick(&[1 << 0, 1 << 6, 1 << 7, 1 << 30]), ..entry },
             8 if is_transfer => Entry { attr_type_mask: self.dice.pick(&[1, 2, 3]), ..entry },

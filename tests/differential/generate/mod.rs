@@ -186,7 +186,9 @@ impl Generator {
 
     fn draw_enter(&mut self, segment: &mut Segment) {
         let sure = |entry: &&Entry| {
-            entry.flags & (SKIP | DRAIN | LINK | HARDLINK) == 0 && entry.opcode != TIMEOUT && entry.opcode != ASYNC_CANCEL
+            entry.flags & (SKIP | DRAIN | LINK | HARDLINK) == 0
+                && entry.opcode != TIMEOUT
+                && entry.opcode != ASYNC_CANCEL
         };
         let sure = segment.entries.iter().take_while(sure).count() as u64;
         if self.has(Feature::Waits) && self.dice.percent(30) && self.parked.is_empty() {

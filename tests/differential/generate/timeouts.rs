@@ -8,10 +8,12 @@ const ZERO: Word = Word::Time(0, 0);
 
 impl Generator {
     pub(super) fn timeout_unit(&mut self, first: bool) -> Unit {
+        // The first entry after a drained one waits for all before it, too (`drain_active`), also when it is to
+        // remove a timeout: they would wait for each other.
+        let parks = !self.drains;
         let entry = match self.dice.below(100) {
-            0..35 => self.expiring(),
-            35..55 => self.parked_timeout(),
-            55..70 if first => self.counting(),
+            35..55 if parks => self.parked_timeout(),
+            55..70 if parks && first => self.counting(),
             70..92 => self.removal(),
             _ if self.has(Feature::Malformed) => self.bad_timeout(),
             _ => self.expiring(),
