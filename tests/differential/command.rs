@@ -1,27 +1,31 @@
-//! The program: `differential [--programs N] [--seed S] [--device NAME] [--kernel PATH] …`.
+//! The program `differential`.
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use dmaring::CompletionMode;
-
-use super::compare::differences;
 use super::feature::Features;
 use super::generate::{Limits, generate};
-use super::run::{Patience, run};
-use super::side::{Side, enters};
-use super::text;
-use crate::case::{Bench, Stop, Version, fail};
-use crate::support::loop_device::LoopDevice;
+use super::pair::{Pair, Verdict};
+use super::places::{Place, kernel_side, other_sides};
+use super::program::Program;
+use super::{names, text};
+use crate::case::{Stop, fail};
 
-const USAGE: &str = "usage: differential [--programs N] [--seed S] [--device NAME|kernel] [--kernel PATH]
-    [--features A,B…] [--without A,B…] [--replay FILE] [--print]";
+const USAGE: &str = "usage: differential [OPTION VALUE]…
+  --programs N      how many programs are drawn (300)
+  --seed S          of the first program; that of the next is one more (from the clock)
+  --device NAME     what is compared with the kernel: model:, pci:…, a path, or `kernel` (model:)
+  --kernel PATH     the kernel's device (a loop device; beside a pci: device the other controller's disk)
+  --features A,B…   what programs may have in them beside plain operations (all that both sides do alike)
+  --without A,B…    what of that they have not
+  --replay FILE     run the program in the file
+  --print           print each program";
 
 #[derive(Debug)]
 struct Arguments {
     programs: u64,
-    seed: Option<u64>,
-    device: String,
-    kernel: Option<String>,
+    seed: u64,
+    place: Place,
     features: Option<Features>,
     without: Features,
     replay: Option<String>,
@@ -29,11 +33,11 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments, Stop> {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_nanos() as u64 >> 10);
     let mut arguments = Arguments {
         programs: 300,
-        seed: None,
-        device: "model:".into(),
-        kernel: None,
+        seed: clock,
+        place: Place::default(),
         features: None,
         without: Features::NONE,
         replay: None,
@@ -42,12 +46,12 @@ fn arguments() -> Result<Arguments, Stop> {
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         let mut value = || given.next().ok_or(Stop::Fail(format!("{name} takes a value\n{USAGE}")));
-        let number = |text: String| super::names::number(&text).ok_or(Stop::Fail(format!("`{text}` is no number")));
+        let number = |text: String| names::number(&text).ok_or(Stop::Fail(format!("`{text}` is no number")));
         match name.as_str() {
             "--programs" => arguments.programs = number(value()?)?,
-            "--seed" => arguments.seed = Some(number(value()?)?),
-            "--device" => arguments.device = value()?,
-            "--kernel" => arguments.kernel = Some(value()?),
+            "--seed" => arguments.seed = number(value()?)?,
+            "--device" => arguments.place.device = value()?,
+            "--kernel" => arguments.place.kernel = Some(value()?),
             "--features" => arguments.features = Some(Features::parse(&value()?).map_err(Stop::Fail)?),
             "--without" => arguments.without = Features::parse(&value()?).map_err(Stop::Fail)?,
             "--replay" => arguments.replay = Some(value()?),
@@ -61,8 +65,8 @@ fn arguments() -> Result<Arguments, Stop> {
 /// Runs it.
 pub fn main() -> ExitCode {
     match start() {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(Stop::Fail(reason) | Stop::Skip(reason)) => {
             eprintln!("differential: {reason}");
             ExitCode::FAILURE
@@ -70,50 +74,54 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn start() -> Result<u64, Stop> {
+fn start() -> Result<bool, Stop> {
     let arguments = arguments()?;
-    let features = arguments.features.unwrap_or(Features::at(Version::running())).without(arguments.without);
+    let (kernel, _disk) = kernel_side(&arguments.place)?;
+    let (others, _disks) = other_sides(&arguments.place)?;
+    let mut pair = Pair::new(kernel, others)?;
+    if let Some(path) = &arguments.replay {
+        let program = text::parse(&std::fs::read_to_string(path)?).map_err(Stop::Fail)?;
+        return Ok(tally(&mut pair, std::iter::once(program), &arguments)?.differing == 0);
+    }
+    let features = arguments.features.unwrap_or(arguments.place.features()).without(arguments.without);
     let limits = Limits { features, memory_alignment: 512 };
-    let disk = LoopDevice::new(64 << 20, false).map_err(Stop::Fail)?;
-    let on_kernel = |name: &str| Bench {
-        backend: "kernel_loop",
-        name: name.to_owned(),
-        model: None,
-        mode: CompletionMode::Interrupt,
-    };
-    let mut kernel = Side::new(on_kernel(disk.path()))?;
-    let second = LoopDevice::new(64 << 20, false).map_err(Stop::Fail)?;
-    let mut other = match arguments.device.as_str() {
-        "kernel" => Side::new(on_kernel(second.path()))?,
-        _ => {
-            let device = dmaring::Device::open("model:64MiB")?;
-            let mode = CompletionMode::Poll;
-            Side::new(Bench { backend: "model", name: device.name(), model: Some(device), mode })?
-        }
-    };
-    let (kernel_enters, other_enters) = (enters(&kernel)?, enters(&other)?);
-    let mut differing = 0;
-    let seed = arguments.seed.unwrap_or(1);
-    let replayed = match &arguments.replay {
-        Some(path) => Some(text::parse(&std::fs::read_to_string(path)?).map_err(Stop::Fail)?),
-        None => None,
-    };
-    let programs = if replayed.is_some() { 1 } else { arguments.programs };
-    println!("seed {seed:#x}");
-    for i in 0..programs {
-        let program = replayed.clone().unwrap_or_else(|| generate(seed.wrapping_add(i), limits));
+    println!("seed {:#x}", arguments.seed);
+    let programs = (0..arguments.programs).map(|i| generate(arguments.seed.wrapping_add(i), limits));
+    let tally = tally(&mut pair, programs, &arguments)?;
+    print!("{}", pair.histogram);
+    let complaints = pair.histogram.complaints(features);
+    complaints.iter().for_each(|complaint| println!("missing: {complaint}"));
+    println!("programs {}, differing {}", arguments.programs, tally.differing);
+    Ok(tally.differing == 0 && complaints.is_empty())
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    differing: u64,
+}
+
+fn tally(pair: &mut Pair, programs: impl Iterator<Item = Program>, arguments: &Arguments) -> Result<Tally, Stop> {
+    let mut tally = Tally::default();
+    for program in programs {
         if arguments.print {
             print!("{program}");
         }
-        let expected = run(&program, &mut kernel, kernel_enters, Patience::default())?;
-        let got = run(&program, &mut other, other_enters, Patience::default())?;
-        let found = differences(&program, &expected, &got);
-        if !found.is_empty() {
-            differing += 1;
-            println!("{program}");
-            found.iter().for_each(|line| println!("# {line}"));
+        let verdict = pair.judge(&program);
+        let verdict = verdict.map_err(|stop| Stop::Fail(format!("{stop:?} in\n{program}")))?;
+        match verdict {
+            Verdict::Same => {}
+            Verdict::Race(found) => {
+                println!("seed {:#x} has several outcomes on the kernel: {}", program.seed, found.join("; "));
+            }
+            Verdict::Differs(found) => {
+                tally.differing += 1;
+                println!("seed {:#x} differs: {}", program.seed, found.join("; "));
+                let (small, found) = pair.shrink(&program);
+                print!("--- as little as shows it\n{small}");
+                found.iter().for_each(|line| println!("# {line}"));
+                println!("---");
+            }
         }
     }
-    println!("programs {programs}, differing {differing}");
-    Ok(differing)
+    Ok(tally)
 }

@@ -14,11 +14,16 @@ mod command;
 mod compare;
 mod feature;
 mod generate;
+mod histogram;
 mod ledger;
 mod names;
+mod order;
+mod pair;
+mod places;
 mod program;
 mod random;
 mod run;
+mod shrink;
 mod side;
 mod text;
 

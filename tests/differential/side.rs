@@ -1,8 +1,6 @@
 //! One of the two that a program runs on: a device or file, the memory of programs, and a ring of ours for the
 //! window.
 
-use std::time::Duration;
-
 use dmaring::Ring;
 use dmaring::abi::entry::Sqe;
 
@@ -241,6 +239,3 @@ pub(super) fn enters(side: &Side) -> Result<bool, Stop> {
         Err(error) => Err(error.into()),
     }
 }
-
-/// Bounds a wait for what must come.
-pub(super) const HANG: Duration = Duration::from_secs(10);

@@ -23,6 +23,8 @@ pub(super) struct Groups {
     taken: u32,
     /// Buffer ids that have been handed out.
     ids: u16,
+    /// Buffers that have been put into rings. None gets more than it has room for, whatever was consumed.
+    supplied: [u16; 2],
 }
 
 impl Groups {
@@ -52,6 +54,11 @@ impl Generator {
         for ring in self.program.setup.groups.clone() {
             let count = self.dice.weighted(&[(5, 0), (3, 1), (3, 3)]);
             for _ in 0..count {
+                let supplied = &mut self.groups.supplied[usize::from(ring.group - RINGS)];
+                if *supplied == ring.entries {
+                    break;
+                }
+                *supplied += 1;
                 let Some(at) = self.groups.place() else { return };
                 let len = self.dice.pick(&[PLACE, PLACE, PLACE / 2, 512]);
                 self.groups.ids += 1;
@@ -60,12 +67,12 @@ impl Generator {
         }
     }
 
-    pub(super) fn group_unit(&mut self) -> Unit {
+    pub(super) fn group_unit(&mut self, room: usize) -> Unit {
         let group = self.dice.pick(&CLASSIC);
         let entry = match self.dice.below(100) {
             0..35 => self.provide(group),
             35..50 => self.remove(group),
-            _ => return self.selecting(group),
+            _ => return self.selecting(group, room),
         };
         if !self.uses.take(&[(Resource::Group(group), self.drains)]) {
             return self.single();
@@ -111,20 +118,20 @@ impl Generator {
         Entry { fd: super::Fd::Number(fd), ..entry }
     }
 
-    pub(super) fn ring_unit(&mut self) -> Unit {
+    pub(super) fn ring_unit(&mut self, room: usize) -> Unit {
         let rings: Vec<u16> = self.program.setup.groups.iter().map(|ring| ring.group).collect();
         if rings.is_empty() {
             self.single()
         } else {
             {
                 let group = self.dice.pick(&rings);
-                self.selecting(group)
+                self.selecting(group, room)
             }
         }
     }
 
     /// A read that selects a buffer.
-    fn selecting(&mut self, group: u16) -> Unit {
+    fn selecting(&mut self, group: u16, room: usize) -> Unit {
         let place = self.place(8192);
         let mut wanted = vec![(Resource::Data(place.range.clone()), false), (Resource::Group(group), self.drains)];
         let (flags, fd) = self.draw_file(&mut wanted);
@@ -151,7 +158,7 @@ impl Generator {
             entry.len = if self.has(Feature::Malformed) && self.dice.percent(10) { 2 } else { 1 };
         }
         let mut entries = vec![entry];
-        if self.has(Feature::Links) && self.dice.percent(20) {
+        if room >= 2 && self.has(Feature::Links) && self.dice.percent(20) {
             entries[0].flags |= LINK;
             entries.push(self.plain_nop());
         }

@@ -156,8 +156,8 @@ impl Generator {
             self.round.segments.push(Segment { enter: Enter { beyond, ..enter }, ..Segment::default() });
         } else {
             self.round.segments.push(Segment { enter, ..Segment::default() });
-            // With completions in the ring the same wait ends well.
-            let count = self.dice.within(1, 3);
+            // With completions in the ring the same wait ends well. After a drained entry they may come later.
+            let count = if self.drains { 0 } else { self.dice.within(1, 3) };
             let entries = (0..count).map(|_| self.plain_nop()).collect();
             let wait = Enter { min_complete: 100, ..enter };
             let submit = Enter { leave: true, ..Enter::default() };
@@ -197,10 +197,20 @@ impl Generator {
             segment.enter = Enter { min_complete, flags: ENTER_GETEVENTS, ..Enter::default() };
         }
         segment.enter.leave = self.has(Feature::Overflow) && self.dice.percent(25);
-        if self.has(Feature::Links) && self.dice.percent(5) {
-            // A chain ends with the call at the latest.
-            let last = segment.entries.last_mut();
-            last.into_iter().for_each(|entry| entry.flags |= LINK);
+        if self.has(Feature::Links) && self.dice.percent(8) {
+            self.leave_open(segment);
+        }
+    }
+
+    /// A chain ends with the call at the latest. The kernel gives one that is not closed to a worker
+    /// (`io_submit_state_end`).
+    fn leave_open(&mut self, segment: &mut Segment) {
+        let Some((last, before)) = segment.entries.split_last_mut() else { return };
+        let alone = before.last().is_none_or(|entry| entry.flags & (LINK | HARDLINK) == 0);
+        let plain = last.opcode == NOP || names::is_transfer(last.opcode);
+        let selects = last.flags & names::BUFFER_SELECT != 0;
+        if alone && plain && !selects && self.uses.take(&[(Resource::Workers, false)]) {
+            last.flags |= LINK;
         }
     }
 
@@ -227,8 +237,8 @@ impl Generator {
             Kind::Chain => self.chain(room),
             Kind::Timeout => self.timeout_unit(first),
             Kind::Cancel => self.cancel_unit(),
-            Kind::Group => self.group_unit(),
-            Kind::Ring => self.ring_unit(),
+            Kind::Group => self.group_unit(room),
+            Kind::Ring => self.ring_unit(room),
             Kind::Files => self.files_unit(),
         };
         if drain {

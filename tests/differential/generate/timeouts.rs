@@ -12,6 +12,7 @@ impl Generator {
         // remove a timeout: they would wait for each other.
         let parks = !self.drains;
         let entry = match self.dice.below(100) {
+            0..35 => self.expiring(),
             35..55 if parks => self.parked_timeout(),
             55..70 if parks && first => self.counting(),
             70..92 => self.removal(),

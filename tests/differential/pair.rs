@@ -1,0 +1,112 @@
+//! The two sides, and the verdict on a program.
+
+use std::time::Duration;
+
+use super::compare::differences;
+use super::histogram::Histogram;
+use super::order::violations;
+use super::program::Program;
+use super::run::{Patience, Record, run};
+use super::shrink::shrink;
+use super::side::{Side, enters};
+use crate::case::Stop;
+
+/// How often the kernel runs a program again for which the two sides differ: it may have more than one answer.
+const AGAIN: usize = 20;
+
+/// A kernel and what is compared with it.
+#[derive(Debug)]
+pub(super) struct Pair {
+    kernel: Side,
+    kernel_enters: bool,
+    /// One is chosen by the seed.
+    others: Vec<(Side, bool)>,
+    pub(super) histogram: Histogram,
+}
+
+/// What is found of a program.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Same,
+    /// The other's outcome is one that the kernel has as well, at times.
+    Race(Vec<String>),
+    Differs(Vec<String>),
+}
+
+impl Pair {
+    pub(super) fn new(kernel: Side, others: Vec<Side>) -> Result<Self, Stop> {
+        let kernel_enters = enters(&kernel)?;
+        let with_enters = |side: Side| enters(&side).map(|enters| (side, enters));
+        let others = others.into_iter().map(with_enters).collect::<Result<_, _>>()?;
+        Ok(Self { kernel, kernel_enters, others, histogram: Histogram::default() })
+    }
+
+    fn on_kernel(&mut self, program: &Program, patience: Patience) -> Result<Record, Stop> {
+        run(program, &mut self.kernel, self.kernel_enters, patience)
+    }
+
+    fn on_other(&mut self, program: &Program, patience: Patience) -> Result<Record, Stop> {
+        let at = (program.seed % self.others.len() as u64) as usize;
+        let (side, enters) = &mut self.others[at];
+        run(program, side, *enters, patience)
+    }
+
+    pub(super) fn judge(&mut self, program: &Program) -> Result<Verdict, Stop> {
+        let patience = Patience::default();
+        let expected = self.on_kernel(program, patience)?;
+        let got = self.on_other(program, patience)?;
+        self.histogram.count(program, &expected);
+        let found = compare(program, &expected, &got);
+        if found.is_empty() {
+            return Ok(Verdict::Same);
+        }
+        // What breaks the order, or hangs, is wrong whatever else the kernel may do.
+        if expected.missing.is_empty() && got.missing.is_empty() {
+            for _ in 0..AGAIN {
+                let again = self.on_kernel(program, patience)?;
+                if compare(program, &again, &got).is_empty() {
+                    return Ok(Verdict::Race(found));
+                }
+            }
+        }
+        Ok(Verdict::Differs(found))
+    }
+
+    /// The smallest program that still differs, and how.
+    pub(super) fn shrink(&mut self, program: &Program) -> (Program, Vec<String>) {
+        let patience = Patience { hang: Duration::from_millis(500), ..Patience::default() };
+        let mut last = Vec::new();
+        let small = shrink(program.clone(), |program| {
+            let found = self.stable_difference(program, patience);
+            let differs = !found.is_empty();
+            if differs {
+                last = found;
+            }
+            differs
+        });
+        let found = self.stable_difference(&small, patience);
+        (small, if found.is_empty() { last } else { found })
+    }
+
+    /// What differs between the sides and not between two runs of the kernel.
+    fn stable_difference(&mut self, program: &Program, patience: Patience) -> Vec<String> {
+        let Ok(first) = self.on_kernel(program, patience) else { return Vec::new() };
+        if !first.missing.is_empty() {
+            return Vec::new();
+        }
+        let Ok(got) = self.on_other(program, patience) else { return Vec::new() };
+        let found = compare(program, &first, &got);
+        if found.is_empty() {
+            return found;
+        }
+        let Ok(second) = self.on_kernel(program, patience) else { return Vec::new() };
+        if compare(program, &first, &second).is_empty() { found } else { Vec::new() }
+    }
+}
+
+fn compare(program: &Program, expected: &Record, got: &Record) -> Vec<String> {
+    let mut found = differences(program, expected, got);
+    found.extend(violations(program, expected).into_iter().map(|text| format!("the kernel: {text}")));
+    found.extend(violations(program, got));
+    found
+}

@@ -1,0 +1,99 @@
+//! What the two sides are.
+
+use dmaring::model::{Model, ModelConfig};
+use dmaring::{CompletionMode, Device};
+use dmaring_dma::sysfs::Sysfs;
+use std::sync::Arc;
+
+use super::feature::{Feature, Features};
+use super::side::Side;
+use crate::case::{Bench, Stop, Version, fail};
+use crate::support::loop_device::LoopDevice;
+
+/// Bytes of loop devices and models.
+const BYTES: u64 = 64 << 20;
+
+/// What dmaring's engine serves.
+const SERVED: &[Feature] =
+    &[Feature::Fallocate, Feature::Advice, Feature::FixedVectors, Feature::Bounds, Feature::Malformed];
+
+/// The names of both sides.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) device: String,
+    pub(super) kernel: Option<String>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { device: "model:".into(), kernel: None }
+    }
+}
+
+impl Place {
+    /// The features in which both sides do the same.
+    pub(super) fn features(&self) -> Features {
+        let kernel = Features::at(Version::running());
+        if self.is_kernel() { kernel } else { kernel.and(Features::of(SERVED)) }
+    }
+
+    fn is_kernel(&self) -> bool {
+        !self.device.starts_with("model:") && !self.device.starts_with("pci:")
+    }
+}
+
+/// The kernel's side. The loop device goes last.
+pub(super) fn kernel_side(place: &Place) -> Result<(Side, Option<LoopDevice>), Stop> {
+    if let Some(path) = &place.kernel {
+        return Ok((on_kernel(path)?, None));
+    }
+    if let Some(address) = place.device.strip_prefix("pci:") {
+        return Ok((on_kernel(&other_disk(address)?)?, None));
+    }
+    on_loop_device()
+}
+
+fn on_loop_device() -> Result<(Side, Option<LoopDevice>), Stop> {
+    let disk = LoopDevice::new(BYTES, false).map_err(Stop::Skip)?;
+    Ok((on_kernel(disk.path())?, Some(disk)))
+}
+
+fn on_kernel(path: &str) -> Result<Side, Stop> {
+    let mode = CompletionMode::Interrupt;
+    Side::new(Bench { backend: "kernel", name: path.to_owned(), model: None, mode })
+}
+
+/// The disk of a controller that the kernel's driver has.
+fn other_disk(address: &str) -> Result<String, Stop> {
+    let controllers = Sysfs::new().nvme_controllers()?;
+    let others = controllers.iter().filter(|controller| controller.address.to_string() != address);
+    match others.flat_map(|controller| &controller.block_devices).next() {
+        Some(disk) => Ok(format!("/dev/{}", disk.name)),
+        None => fail("no other controller has a disk: name the kernel's with --kernel"),
+    }
+}
+
+/// What is compared with it.
+pub(super) fn other_sides(place: &Place) -> Result<(Vec<Side>, Option<LoopDevice>), Stop> {
+    match place.device.as_str() {
+        "kernel" => {
+            let (side, disk) = on_loop_device()?;
+            Ok((vec![side], disk))
+        }
+        "model:" => {
+            let os = |reason| dmaring::Error::Os { call: "memory of the model", reason };
+            let config = ModelConfig::ram(BYTES).map_err(os)?;
+            let stepped = Device::on(Arc::new(Model::stepped("model:", config)))?;
+            let threaded = Device::open(&format!("model:{BYTES}"))?;
+            let side = |device: Device, mode| {
+                Side::new(Bench { backend: "model", name: device.name(), model: Some(device), mode })
+            };
+            Ok((vec![side(stepped, CompletionMode::Poll)?, side(threaded, CompletionMode::Interrupt)?], None))
+        }
+        name => {
+            let mode = if place.is_kernel() { CompletionMode::Interrupt } else { CompletionMode::Poll };
+            let bench = Bench { backend: "device", name: name.to_owned(), model: None, mode };
+            Ok((vec![Side::new(bench)?], None))
+        }
+    }
+}
