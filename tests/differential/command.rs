@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::feature::Features;
-use super::generate::{Limits, generate};
+use super::generate::generate;
 use super::pair::{Pair, Verdict};
 use super::places::{Place, kernel_side, other_sides};
 use super::program::Program;
@@ -84,7 +84,7 @@ fn start() -> Result<bool, Stop> {
         return Ok(tally(&mut pair, std::iter::once(program), &arguments)?.differing == 0);
     }
     let features = arguments.features.unwrap_or(arguments.place.features()).without(arguments.without);
-    let limits = Limits { features, memory_alignment: 512 };
+    let limits = arguments.place.limits(features);
     println!("seed {:#x}", arguments.seed);
     let programs = (0..arguments.programs).map(|i| generate(arguments.seed.wrapping_add(i), limits));
     let tally = tally(&mut pair, programs, &arguments)?;

@@ -75,10 +75,12 @@ impl Pair {
     /// The smallest program that still differs, and how.
     pub(super) fn shrink(&mut self, program: &Program) -> (Program, Vec<String>) {
         let patience = Patience { hang: Duration::from_millis(500), ..Patience::default() };
-        let mut last = Vec::new();
+        let mut last = self.stable_difference(program, patience);
+        let kinds: Vec<String> = last.iter().map(|line| kind(line)).collect();
         let small = shrink(program.clone(), |program| {
             let found = self.stable_difference(program, patience);
-            let differs = !found.is_empty();
+            // It must not become another difference on the way.
+            let differs = found.iter().any(|line| kinds.contains(&kind(line)));
             if differs {
                 last = found;
             }
@@ -101,6 +103,14 @@ impl Pair {
         }
         let Ok(second) = self.on_kernel(program, patience) else { return Vec::new() };
         if compare(program, &first, &second).is_empty() { found } else { Vec::new() }
+    }
+}
+
+/// What a line says, without what changes as a program becomes smaller.
+fn kind(line: &str) -> String {
+    match line.strip_prefix("user_data ").and_then(|rest| rest.split_once(": ")) {
+        Some((_, what)) => what.split_whitespace().filter(|word| word.parse::<u32>().is_err()).collect(),
+        None => line.split_whitespace().take(2).filter(|word| word.parse::<u32>().is_err()).collect(),
     }
 }
 

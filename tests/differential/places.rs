@@ -6,6 +6,7 @@ use dmaring_dma::sysfs::Sysfs;
 use std::sync::Arc;
 
 use super::feature::{Feature, Features};
+use super::generate::Limits;
 use super::side::Side;
 use crate::case::{Bench, Stop, Version, fail};
 use crate::support::loop_device::LoopDevice;
@@ -35,6 +36,11 @@ impl Place {
     pub(super) fn features(&self) -> Features {
         let kernel = Features::at(Version::running());
         if self.is_kernel() { kernel } else { kernel.and(Features::of(SERVED)) }
+    }
+
+    /// What programs may be.
+    pub(super) fn limits(&self, features: Features) -> Limits {
+        Limits { features, memory_alignment: 512, dwords_only: self.device.starts_with("pci:") }
     }
 
     fn is_kernel(&self) -> bool {

@@ -136,7 +136,8 @@ impl Shrinker<'_> {
     fn entry(&mut self, of: impl Fn(&mut Program) -> &mut Entry) {
         let user_data = of(&mut self.best).user_data;
         self.attempt(|program| *of(program) = Entry { opcode: names::NOP, user_data, ..Entry::default() });
-        for bit in (0..8).rev().map(|bit| 1 << bit) {
+        // Without FIXED_FILE the index would be a descriptor of ours.
+        for bit in (1..8).rev().map(|bit| 1 << bit) {
             self.attempt(|program| of(program).flags &= !bit);
         }
         for bit in (0..32).map(|bit| 1 << bit) {

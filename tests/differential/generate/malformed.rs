@@ -75,7 +75,7 @@ impl Generator {
             (0, Word::End(at), _) if *at <= -512 => Entry { off: Word::End(at + skew as i64), ..entry },
             (1, _, Word::Memory(..)) => Entry { len: entry.len - self.dice.pick(&[1, 3, 511]), ..entry },
             // A multiple of 4 would be right on a device that asks for dwords only.
-            (2, _, Word::Memory(area, at)) => {
+            (2, _, Word::Memory(area, at)) if self.limits.dwords_only => {
                 let (area, at) = (*area, at + self.dice.pick(&[1, 2, 3]));
                 Entry { addr: Word::Memory(area, at), len: entry.len.min(512), ..entry }
             }

@@ -25,6 +25,8 @@ pub(super) struct Limits {
     pub(super) features: Features,
     /// Alignment of memory that both sides take, in bytes.
     pub(super) memory_alignment: u32,
+    /// Both refuse memory that is not aligned to dwords. A loop device asks for what its file asks for.
+    pub(super) dwords_only: bool,
 }
 
 /// Draws the program of a seed.
@@ -92,7 +94,7 @@ impl Generator {
     fn new() -> Self {
         Self {
             dice: Dice::new(0),
-            limits: Limits { features: Features::NONE, memory_alignment: 512 },
+            limits: Limits { features: Features::NONE, memory_alignment: 512, dwords_only: false },
             drains: false,
             program: Program::default(),
             uses: Uses::default(),
