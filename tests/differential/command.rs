@@ -116,7 +116,7 @@ fn tally(pair: &mut Pair, programs: impl Iterator<Item = Program>, arguments: &A
             Verdict::Differs(found) => {
                 tally.differing += 1;
                 println!("seed {:#x} differs: {}", program.seed, found.join("; "));
-                let (small, found) = pair.shrink(&program);
+                let (small, found) = pair.shrink(&program, found);
                 print!("--- as little as shows it\n{small}");
                 found.iter().for_each(|line| println!("# {line}"));
                 println!("---");

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::names::of_result;
-use super::program::{Area, Entry, Program};
+use super::names::{WRITE, of_result};
+use super::program::{Area, Entry, Program, Word};
 use super::run::{Record, Seen};
+use super::side::first;
 
 const BLOCK: usize = 512;
 
@@ -97,12 +98,20 @@ fn compare_window(program: &Program, kernel: &Record, other: &Record, found: &mu
     }
 }
 
-/// Whether a block may be of any of the writes that compete for it, and is.
+/// Whether a block may be of any of the writes that compete for it, and is of one.
 fn is_disputed(program: &Program, block: usize, got: &[u8]) -> bool {
     let at = (block * BLOCK) as u64;
-    let disputed = program.disputed.iter().any(|range| range.contains(&at));
-    // What competes writes blocks of the source, where nothing is read into.
-    disputed && super::side::first(Area::Source).chunks(BLOCK).any(|block| block == got)
+    if !program.disputed.iter().any(|range| range.contains(&at)) {
+        return false;
+    }
+    let source = first(Area::Source);
+    program.entries().any(|entry| match (&entry.off, &entry.addr) {
+        (Word::Number(off), Word::Memory(Area::Source, from)) if (*off..*off + u64::from(entry.len)).contains(&at) => {
+            let from = *from as usize + (at - off) as usize;
+            entry.opcode == WRITE && source.get(from..from + BLOCK) == Some(got)
+        }
+        _ => false,
+    })
 }
 
 fn compare_areas(kernel: &Record, other: &Record, found: &mut Vec<String>) {

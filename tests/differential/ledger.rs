@@ -10,8 +10,8 @@
 //! What is left over, a skipping entry with none behind it, can only be given some time.
 
 use super::names::{
-    ASYNC, ASYNC_CANCEL, CANCEL_ALL, CQE_MORE, DRAIN, HARDLINK, LINK, LINK_TIMEOUT, LINK_TIMEOUT_UPDATE, NOP, SKIP,
-    TIMEOUT, TIMEOUT_ABS, TIMEOUT_MULTISHOT, TIMEOUT_REMOVE, TIMEOUT_UPDATE,
+    ASYNC, ASYNC_CANCEL, CANCEL_ALL, CANCEL_ANY, CANCEL_FD, CANCEL_OP, CQE_MORE, DRAIN, HARDLINK, LINK, LINK_TIMEOUT,
+    LINK_TIMEOUT_UPDATE, NOP, SKIP, TIMEOUT, TIMEOUT_ABS, TIMEOUT_MULTISHOT, TIMEOUT_REMOVE, TIMEOUT_UPDATE,
 };
 use super::program::{Entry, Word};
 
@@ -71,9 +71,11 @@ impl Ledger {
             // Carried out before the call returns.
             let at_once = entry.opcode == NOP && !linked && !next && entry.flags & (SKIP | ASYNC | DRAIN) == SKIP;
             if matches!(entry.opcode, ASYNC_CANCEL | TIMEOUT_REMOVE) {
-                let of = self.lines.iter().enumerate().filter(|(_, line)| !line.done && line.entry.opcode == TIMEOUT);
-                let promise = Promise { of: of.map(|(at, _)| at).collect(), count: 0 };
-                self.promises.push((entry.user_data, promise));
+                let wide = entry.op_flags & (CANCEL_ANY | CANCEL_FD | CANCEL_OP) != 0 && entry.opcode == ASYNC_CANCEL;
+                let named = |line: &Line| wide || Word::Number(line.entry.user_data) == entry.addr;
+                let waits = |line: &Line| !line.done && line.entry.opcode == TIMEOUT && named(line);
+                let of = (0..self.lines.len()).filter(|at| waits(&self.lines[*at])).collect();
+                self.promises.push((entry.user_data, Promise { of, count: 0 }));
             }
             let (entry, chain) = (entry.clone(), self.chains);
             self.lines.push(Line { entry, chain, done: at_once, posted: false, since, hurried: false });
@@ -111,9 +113,13 @@ impl Ledger {
             ASYNC_CANCEL if entry.op_flags & CANCEL_ALL != 0 => res as usize,
             ASYNC_CANCEL => 1,
             TIMEOUT_REMOVE if !updates => 1,
-            TIMEOUT_REMOVE if is_short(&entry.off) => {
+            TIMEOUT_REMOVE => {
                 let of_target = |line: &&mut Line| Word::Number(line.entry.user_data) == entry.addr;
-                self.lines.iter_mut().filter(of_target).for_each(|line| line.hurried = true);
+                for line in self.lines.iter_mut().filter(of_target) {
+                    line.hurried = is_short(&entry.off);
+                    // With another time it forgets its count (`io_timeout_update`).
+                    line.entry.off = Word::Number(0);
+                }
                 0
             }
             _ => 0,
@@ -139,7 +145,8 @@ impl Ledger {
                 Ok(Need::Time) => need = Need::Time,
             }
         }
-        let broken = |promise: &Promise| promise.of.iter().filter(|at| self.lines[**at].done).count() < promise.count;
+        let done = |promise: &Promise| promise.of.iter().filter(|at| self.lines[**at].done).count();
+        let broken = |promise: &Promise| done(promise) < promise.count.min(promise.of.len());
         if self.promises.iter().any(|(_, promise)| broken(promise)) { Need::Completion } else { need }
     }
 

@@ -95,6 +95,12 @@ fn submitted<'a>(program: &'a Program, record: &Record) -> Vec<Submitted<'a>> {
     for (at, seen) in record.seen.iter().enumerate() {
         done.insert(seen.user_data, (at, seen.res));
     }
+    // Which is which cannot be told of entries of one name.
+    let mut names: Vec<u64> = program.entries().map(|entry| entry.user_data).collect();
+    names.sort_unstable();
+    names.windows(2).filter(|pair| pair[0] == pair[1]).for_each(|pair| {
+        done.remove(&pair[0]);
+    });
     let mut list = Vec::new();
     let (mut call, mut chain) = (0, 0);
     for (round, segments) in program.rounds.iter().map(|round| &round.segments).enumerate() {

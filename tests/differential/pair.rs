@@ -73,9 +73,13 @@ impl Pair {
     }
 
     /// The smallest program that still differs, and how.
-    pub(super) fn shrink(&mut self, program: &Program) -> (Program, Vec<String>) {
+    pub(super) fn shrink(&mut self, program: &Program, found: Vec<String>) -> (Program, Vec<String>) {
         let patience = Patience { hang: Duration::from_millis(500), ..Patience::default() };
         let mut last = self.stable_difference(program, patience);
+        if last.is_empty() {
+            // It does not come again.
+            return (program.clone(), found);
+        }
         let kinds: Vec<String> = last.iter().map(|line| kind(line)).collect();
         let small = shrink(program.clone(), |program| {
             let found = self.stable_difference(program, patience);
@@ -86,8 +90,7 @@ impl Pair {
             }
             differs
         });
-        let found = self.stable_difference(&small, patience);
-        (small, if found.is_empty() { last } else { found })
+        (small, last)
     }
 
     /// What differs between the sides and not between two runs of the kernel.

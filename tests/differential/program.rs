@@ -159,6 +159,11 @@ impl Setup {
         self.window / 2
     }
 
+    /// Whether the completion ring may become full.
+    pub(super) fn is_tight(&self) -> bool {
+        self.cq_entries < super::generate::ROOMY
+    }
+
     /// The areas and their lengths in bytes.
     pub(super) fn areas(&self) -> Vec<(Area, usize)> {
         let half = self.half() as usize;

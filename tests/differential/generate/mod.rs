@@ -9,6 +9,7 @@ mod chains;
 mod controls;
 mod files;
 mod malformed;
+mod races;
 mod timeouts;
 mod transfers;
 mod uses;
@@ -29,6 +30,9 @@ pub(super) struct Limits {
     pub(super) dwords_only: bool,
 }
 
+/// Completion entries that a program cannot fill.
+pub(super) const ROOMY: u32 = 128;
+
 /// Draws the program of a seed.
 pub(super) fn generate(seed: u64, limits: Limits) -> Program {
     let mut dice = Dice::new(seed);
@@ -43,7 +47,7 @@ pub(super) fn generate(seed: u64, limits: Limits) -> Program {
 fn setup(dice: &mut Dice, limits: Limits) -> Setup {
     let has = |feature| limits.features.has(feature);
     let sq_entries = dice.pick(&[4, 8, 16, 32]);
-    let cq_entries = if has(Feature::Overflow) && dice.percent(30) { sq_entries } else { 128 };
+    let cq_entries = if has(Feature::Overflow) && dice.percent(30) { sq_entries } else { ROOMY };
     let mut flags = 0;
     if has(Feature::SubmitAll) && dice.percent(30) {
         flags |= names::SETUP_SUBMIT_ALL;
@@ -80,6 +84,10 @@ struct Generator {
     next_name: u64,
     /// Long timeouts that wait, by name.
     parked: Vec<u64>,
+    /// Limits of such, by name.
+    limits_that_wait: Vec<u64>,
+    /// One of them counts completions.
+    counting: bool,
     groups: buffers::Groups,
     round: Round,
 }
@@ -100,6 +108,8 @@ impl Generator {
             uses: Uses::default(),
             next_name: 1,
             parked: Vec::new(),
+            limits_that_wait: Vec::new(),
+            counting: false,
             groups: buffers::Groups::default(),
             round: Round::default(),
         }
@@ -181,7 +191,10 @@ impl Generator {
                 segment.entries.extend(unit.entries);
             }
             self.draw_enter(segment);
-            self.draw_supplies(segment);
+            // What is drained may select later.
+            if at == 0 || !self.drains {
+                self.draw_supplies(segment);
+            }
         }
         self.round.segments = segments;
     }
@@ -229,6 +242,7 @@ impl Generator {
             (has(Feature::Groups, 6), Kind::Group),
             (has(Feature::BufferRings, 6), Kind::Ring),
             (has(Feature::Files, 3), Kind::Files),
+            (if room >= 3 && !self.drains { has(Feature::Races, 3) } else { 0 }, Kind::Race),
         ]);
         let drain = self.drains && self.parked.is_empty() && !matches!(drawn, Kind::Timeout) && self.dice.percent(8);
         if drain {
@@ -237,11 +251,12 @@ impl Generator {
         let mut unit = match drawn {
             Kind::Operation => self.single(),
             Kind::Chain => self.chain(room),
-            Kind::Timeout => self.timeout_unit(first),
+            Kind::Timeout => self.timeout_unit(room, first),
             Kind::Cancel => self.cancel_unit(),
             Kind::Group => self.group_unit(room),
             Kind::Ring => self.ring_unit(room),
             Kind::Files => self.files_unit(),
+            Kind::Race => self.race(),
         };
         if drain {
             let at = self.dice.below(unit.entries.len() as u64) as usize;
@@ -322,4 +337,5 @@ enum Kind {
     Group,
     Ring,
     Files,
+    Race,
 }

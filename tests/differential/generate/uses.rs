@@ -45,6 +45,8 @@ struct Use {
 pub(super) struct Uses {
     list: Vec<Use>,
     unit: usize,
+    /// What nothing may use any more.
+    forbidden: Vec<Resource>,
     /// Grows with each drained unit, before and after it.
     epoch: usize,
 }
@@ -71,6 +73,9 @@ impl Uses {
 
     /// Whether the unit at hand may use these, each to look at or to change.
     pub(super) fn allows(&self, wanted: &[(Resource, bool)]) -> bool {
+        if self.forbidden.iter().any(|forbidden| wanted.iter().any(|(resource, _)| forbidden.meets(resource))) {
+            return false;
+        }
         let in_flight = |used: &&Use| used.unit != self.unit && used.epoch == self.epoch;
         !self.list.iter().filter(in_flight).any(|used| {
             wanted.iter().any(|(resource, changes)| (*changes || used.changes) && used.resource.meets(resource))
@@ -79,6 +84,11 @@ impl Uses {
 
     pub(super) fn note(&mut self, resource: Resource, changes: bool) {
         self.list.push(Use { resource, changes, unit: self.unit, epoch: self.epoch });
+    }
+
+    /// From now on.
+    pub(super) fn forbid(&mut self, resource: Resource) {
+        self.forbidden.push(resource);
     }
 
     /// Uses them if that is allowed.
