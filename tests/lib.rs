@@ -7,6 +7,8 @@
 //!                                      doorbells in memory
 //!   guest_kernel                       kernel io_uring on an NVMe device of a guest
 //!   pci_poll, _interrupt, _adaptive    dmaring on such a device through VFIO
+//!   model_against_kernel,              drawn programs, on dmaring and on the kernel beside it
+//!   pci_against_kernel
 //!   pci                                cases that only a device has, each on a controller that suits it
 //! ```
 //! A case is a function on a `Bench`, which knows the backend. Each pair of a case and a

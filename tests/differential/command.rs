@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dmaring_dma::sysfs::{BindOptions, Sysfs};
+use dmaring_qemu::{Controller, Namespace, Storage, Vm};
+
 use super::feature::Features;
 use super::generate::generate;
 use super::pair::{Pair, Verdict};
-use super::places::{Place, kernel_side, other_sides};
+use super::places::{BYTES, Place, kernel_side, other_sides};
 use super::program::Program;
 use super::{names, text};
 use crate::case::{Stop, fail};
@@ -14,7 +17,8 @@ use crate::case::{Stop, fail};
 const USAGE: &str = "usage: differential [OPTION VALUE]…
   --programs N      how many programs are drawn (300)
   --seed S          of the first program; that of the next is one more (from the clock)
-  --device NAME     what is compared with the kernel: model:, pci:…, a path, or `kernel` (model:)
+  --device NAME     what is compared with the kernel: model:, pci:…, a path, `kernel`, or `guest` for a pci: device
+                    of a guest that is booted for it (model:)
   --kernel PATH     the kernel's device (a loop device; beside a pci: device the other controller's disk)
   --features A,B…   what programs may have in them beside plain operations (all that both sides do alike)
   --without A,B…    what of that they have not
@@ -76,6 +80,14 @@ pub fn main() -> ExitCode {
 
 fn start() -> Result<bool, Stop> {
     let arguments = arguments()?;
+    if arguments.place.device == GUEST {
+        return in_guest(&arguments);
+    }
+    if std::env::var_os(IN_GUEST).is_some() {
+        // The guest that was booted for it has its controllers on the kernel's driver.
+        let address = arguments.place.device.trim_start_matches("pci:").parse()?;
+        Sysfs::new().bind(address, BindOptions::default())?;
+    }
     let (kernel, _disk) = kernel_side(&arguments.place)?;
     let (others, _disks) = other_sides(&arguments.place)?;
     let mut pair = Pair::new(kernel, others)?;
@@ -93,6 +105,29 @@ fn start() -> Result<bool, Stop> {
     complaints.iter().for_each(|complaint| println!("missing: {complaint}"));
     println!("programs {}, differing {}", arguments.programs, tally.differing);
     Ok(tally.differing == 0 && complaints.is_empty())
+}
+
+/// Set for the program in a guest.
+const IN_GUEST: &str = "DMARING_DIFFERENTIAL_IN_GUEST";
+const GUEST: &str = "guest";
+
+fn in_guest(arguments: &Arguments) -> Result<bool, Stop> {
+    let controller = || Controller::new(vec![Namespace::new(Storage::Mem { size_bytes: BYTES })]);
+    let vm = Vm::new().controller(controller()).controller(controller()).env(IN_GUEST, "1");
+    let (seed, programs) = (format!("{:#x}", arguments.seed), arguments.programs.to_string());
+    let mut command = vec!["/init".to_owned(), "--seed".into(), seed, "--programs".into(), programs];
+    command.extend(["--device".to_owned(), format!("pci:{}", Vm::controller_address(0))]);
+    // What else was given means the same there.
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        match name.as_str() {
+            "--features" | "--without" => command.extend([name, given.next().unwrap_or_default()]),
+            "--print" => command.push(name),
+            "--replay" | "--kernel" => return fail(format!("{name} is not for a guest")),
+            _ => drop(given.next()),
+        }
+    }
+    Ok(vm.run(command)?.success())
 }
 
 #[derive(Debug, Default)]

@@ -7,9 +7,12 @@
 //!   side.rs      the device and the memory that it runs on
 //!   run.rs       running it                  ledger.rs    when a round of it is over
 //!   compare.rs   two runs of it
-//!   command.rs   the program `differential`
+//!   order.rs     in which order completions must come    histogram.rs  what programs have had in them
+//!   pair.rs      the verdict on a program                shrink.rs     the smallest that still differs
+//!   command.rs   the program `differential`              cases.rs      a bounded run for `cargo test`
 //! ```
 
+mod cases;
 mod command;
 mod compare;
 mod feature;
@@ -27,4 +30,5 @@ mod shrink;
 mod side;
 mod text;
 
+pub(crate) use cases::ALL;
 pub use command::main;

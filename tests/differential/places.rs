@@ -1,9 +1,10 @@
 //! What the two sides are.
 
+use std::sync::Arc;
+
 use dmaring::model::{Model, ModelConfig};
 use dmaring::{CompletionMode, Device};
 use dmaring_dma::sysfs::Sysfs;
-use std::sync::Arc;
 
 use super::feature::{Feature, Features};
 use super::generate::Limits;
@@ -12,7 +13,7 @@ use crate::case::{Bench, Stop, Version, fail};
 use crate::support::loop_device::LoopDevice;
 
 /// Bytes of loop devices and models.
-const BYTES: u64 = 64 << 20;
+pub(super) const BYTES: u64 = 64 << 20;
 
 /// What dmaring's engine serves.
 const SERVED: &[Feature] =
@@ -46,6 +47,14 @@ impl Place {
     fn is_kernel(&self) -> bool {
         !self.device.starts_with("model:") && !self.device.starts_with("pci:")
     }
+}
+
+/// For what a case runs on: a model beside a loop device, a controller beside another.
+pub(super) fn of_bench(bench: &Bench) -> Result<(Place, Side, Side, Option<LoopDevice>), Stop> {
+    let device = if bench.model.is_some() { "model:".to_owned() } else { bench.name.clone() };
+    let place = Place { device, kernel: None };
+    let (kernel, disk) = kernel_side(&place)?;
+    Ok((place, kernel, Side::new(bench.clone())?, disk))
 }
 
 /// The kernel's side. The loop device goes last.

@@ -9,7 +9,7 @@ use dmaring_qemu::{Controller, Namespace, Storage, Vm};
 
 use super::run::DEVICE_BYTES;
 use crate::case::{Bench, Case, Stop, fail};
-use crate::{cases, devices};
+use crate::{cases, devices, differential};
 
 /// Much more than any machine takes: it ends a guest that hangs.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -51,10 +51,12 @@ pub(super) fn suites() -> Vec<Suite> {
         on("model_threaded_interrupt", None, cases::COMMON_AND_DEVICE),
         on("model_threaded_adaptive", None, cases::COMMON_AND_DEVICE),
         on("model_shadow_doorbells", None, cases::COMMON_AND_DEVICE),
+        on("model_against_kernel", None, differential::ALL),
         on("guest_kernel", Some(Machine::Pair), cases::COMMON),
         on("pci_poll", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
         on("pci_interrupt", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
         on("pci_adaptive", Some(Machine::Pair), cases::COMMON_AND_DEVICE),
+        on("pci_against_kernel", Some(Machine::Pair), differential::ALL),
         on("pci", Some(Machine::Zoo), devices::ZOO),
         on("no_iommu", Some(Machine::Bare), devices::BARE),
     ]
@@ -98,6 +100,7 @@ impl Machine {
         let bench = |backend, name, mode| Ok(Bench { backend, name, model: None, mode });
         match backend {
             "pci_poll" => bench("pci_poll", first, CompletionMode::Poll),
+            "pci_against_kernel" => bench("pci_against_kernel", first, CompletionMode::Poll),
             "pci_interrupt" => bench("pci_interrupt", first, CompletionMode::Interrupt),
             "pci_adaptive" => bench("pci_adaptive", first, CompletionMode::Adaptive),
             "guest_kernel" => bench("guest_kernel", block_device(1)?, CompletionMode::Interrupt),
