@@ -10,9 +10,9 @@ use super::names::ENTER_GETEVENTS;
 use super::program::{Area, Entry, Program, Segment};
 use super::side::{Resolver, Side, device_fd};
 use crate::case::Stop;
-use crate::support::calls;
 use crate::support::raw::Memory;
 use crate::support::rig::Rig;
+use crate::support::syscalls;
 
 /// What was seen of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl Runner {
     fn provide(&mut self, program: &Program, _resolver: &mut Resolver<'_>) -> Result<(), Stop> {
         for ring in &program.setup.groups {
             let memory = self.rig.plain(16 * usize::from(ring.entries));
-            calls::register_buffer_ring(&self.rig.ring, &memory, ring.entries, ring.group, ring.flags)?;
+            syscalls::register_buffer_ring(&self.rig.ring, &memory, ring.entries, ring.group, ring.flags)?;
             self.provided.push((ring.group, memory, 0));
         }
         Ok(())
@@ -205,7 +205,7 @@ impl Runner {
         let answer = if self.enters {
             // Waits that hang must end, so each has a limit.
             let bound = (flags & ENTER_GETEVENTS != 0 && min > 0).then_some(self.patience.hang);
-            calls::enter(&self.rig.ring, to_submit, min, flags, limit.or(bound))
+            syscalls::enter(&self.rig.ring, to_submit, min, flags, limit.or(bound))
         } else {
             self.rig.ring.submit_and_wait(if flags & ENTER_GETEVENTS != 0 { min as usize } else { 0 })
         };

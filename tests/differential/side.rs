@@ -6,10 +6,10 @@ use dmaring::abi::entry::Sqe;
 
 use super::program::{Area, Entry, Fd, Program, Setup, Word};
 use crate::case::{Bench, Outcome, Stop, fail};
-use crate::support::calls;
 use crate::support::pattern;
 use crate::support::raw::{self, Memory};
 use crate::support::rig::{Rig, read, write};
+use crate::support::syscalls;
 
 /// Largest window, in bytes.
 pub(super) const WINDOW: u64 = 1 << 20;
@@ -233,7 +233,7 @@ impl<'a> Resolver<'a> {
 /// Whether the rings of a side take raw calls.
 pub(super) fn enters(side: &Side) -> Result<bool, Stop> {
     let rig = side.bench.rig(1)?;
-    match calls::enter(&rig.ring, 0, 0, 0, None) {
+    match syscalls::enter(&rig.ring, 0, 0, 0, None) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
         Err(error) => Err(error.into()),

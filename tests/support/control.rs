@@ -2,12 +2,8 @@
 
 #![expect(unsafe_code)] // passes on the promises of `register` and `enter`
 
-use std::num::NonZeroUsize;
-use std::sync::OnceLock;
-
 use dmaring::Ring;
 use io_uring::{cqueue, squeue};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
 use super::raw::Memory;
 
@@ -123,25 +119,4 @@ impl Update {
     {
         register(ring, opcode, &self.bytes(), 32)
     }
-}
-
-/// Where [`low`] memory begins, and its bytes.
-const LOW: usize = 65536;
-const LOW_BYTES: usize = 2 * 65536;
-
-/// The 64 bytes at an address of 65,536 and somewhat above: an argument whose address is an offset to the
-/// kernel.
-pub(crate) fn low(address: usize) -> &'static [u8; 64] {
-    static START: OnceLock<usize> = OnceLock::new();
-    let start = *START.get_or_init(|| {
-        let (at, len) = (NonZeroUsize::new(LOW), NonZeroUsize::new(LOW_BYTES).expect("not 0"));
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
-        // SAFETY: takes the place of no other mapping.
-        let start = unsafe { mmap_anonymous(at, len, ProtFlags::PROT_READ, flags) };
-        start.map_or(0, |start| start.as_ptr() as usize)
-    });
-    assert_eq!(start, LOW, "low memory is to be had");
-    assert!((LOW..=LOW + LOW_BYTES - 64).contains(&address));
-    // SAFETY: mapped above for good and never written.
-    unsafe { &*(address as *const [u8; 64]) }
 }

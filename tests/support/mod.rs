@@ -16,3 +16,4 @@ pub(crate) mod sandbox;
 pub(crate) mod script;
 pub(crate) mod signals;
 pub(crate) mod swap;
+pub(crate) mod syscalls;
