@@ -7,6 +7,13 @@ use crate::case::{Bench, Case, Outcome, cases, fail};
 
 pub(crate) const ALL: &[&[Case]] = &[cases![drawn_programs_end_alike]];
 
+/// On the model.
+#[cfg(not(feature = "broken"))]
+pub(crate) const ON_MODEL: &[&[Case]] = ALL;
+/// On the model.
+#[cfg(feature = "broken")]
+pub(crate) const ON_MODEL: &[&[Case]] = &[ALL[0], super::broken::ALL];
+
 /// Always the same programs: the suite is not where new ones are found.
 const SEED: u64 = 0xd1ff;
 const PROGRAMS: u64 = 300;

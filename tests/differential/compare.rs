@@ -132,3 +132,59 @@ fn bytes(expected: &[u8], got: &[u8]) -> String {
     let first = |data: &[u8]| data.iter().take(12).map(|byte| format!("{byte:02x}")).collect::<String>();
     format!("{}, the kernel's {}", first(got), first(expected))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differential::run::Answer;
+    use crate::differential::text;
+
+    const PROGRAM: &str = "setup sq=8 cq=16 flags=0 window=65536\nround
+        READ user_data=1\n READ user_data=2 allowed=512,-ECANCELED
+        WRITE off=0x0 addr=source+0x200 len=512 user_data=3\n enter\ndisputed 0x0 0x200";
+
+    fn record() -> Record {
+        let seen = |user_data, res| Seen { round: 0, user_data, res, flags: 0 };
+        Record {
+            answers: vec![Answer { round: 0, segment: 0, answer: 3 }],
+            seen: vec![seen(1, 512), seen(2, 512), seen(3, 512)],
+            window: vec![0; 4096],
+            areas: vec![(Area::Target, vec![0; 1024])],
+            ..Record::default()
+        }
+    }
+
+    fn found(change: impl FnOnce(&mut Record)) -> usize {
+        let program = text::parse(PROGRAM).unwrap();
+        let mut other = record();
+        change(&mut other);
+        differences(&program, &record(), &other).len()
+    }
+
+    #[test]
+    fn records_that_say_the_same_do_not_differ() {
+        assert_eq!(found(|_| {}), 0);
+        assert_eq!(found(|other| other.seen.swap(0, 1)), 0, "order is another matter");
+        assert_eq!(found(|other| other.seen[1].res = -libc::ECANCELED), 0, "that is allowed");
+    }
+
+    #[test]
+    fn whatever_a_program_can_see_counts() {
+        assert_eq!(found(|other| other.answers[0].answer = 2), 1);
+        assert_eq!(found(|other| other.answers.clear()), 1);
+        assert_eq!(found(|other| other.seen[0].res = 511), 1);
+        assert_eq!(found(|other| other.seen[0].flags = 1), 1);
+        assert_eq!(found(|other| other.seen.truncate(2)), 1);
+        assert_eq!(found(|other| other.seen.push(other.seen[0])), 1);
+        assert_eq!(found(|other| other.missing.push(1)), 1);
+        assert_eq!(found(|other| other.window[4095] = 1), 1);
+        assert_eq!(found(|other| other.areas[0].1[0] = 1), 1);
+    }
+
+    #[test]
+    fn blocks_that_are_disputed_are_of_one_of_the_writes() {
+        assert_eq!(found(|other| other.window[..512].copy_from_slice(&first(Area::Source)[512..1024])), 0);
+        assert_eq!(found(|other| other.window[..512].copy_from_slice(&first(Area::Source)[1024..1536])), 1);
+        assert_eq!(found(|other| other.window[512..1024].copy_from_slice(&first(Area::Source)[512..1024])), 1);
+    }
+}

@@ -17,6 +17,10 @@ pub(super) enum Feature {
     Bounds,
     /// Wrong fields.
     Malformed,
+    /// Registered buffers that are not there, and ranges outside them: found when an entry is issued.
+    BadBuffers,
+    /// Attributes, which these devices do not have.
+    Attributes,
     /// IOSQE_IO_LINK.
     Links,
     /// IOSQE_IO_HARDLINK.
@@ -64,7 +68,9 @@ pub(super) const FEATURES: &[(Feature, &str, (u32, u32))] = &[
     (FixedVectors, "fixed-vectors", (6, 15)),
     (NopFlags, "nop-flags", (6, 15)),
     (Bounds, "bounds", (6, 0)),
-    (Malformed, "malformed", (6, 15)),
+    (Malformed, "malformed", (6, 0)),
+    (BadBuffers, "bad-buffers", (6, 15)),
+    (Attributes, "attributes", (6, 14)),
     (Links, "links", (6, 0)),
     (HardLinks, "hard-links", (6, 0)),
     (Drains, "drains", (6, 0)),
@@ -91,6 +97,8 @@ pub(super) struct Features(u32);
 
 impl Features {
     pub(super) const NONE: Self = Self(0);
+    #[cfg(test)]
+    pub(super) const ALL: Self = Self(u32::MAX);
 
     pub(super) fn of(list: &[Feature]) -> Self {
         list.iter().fold(Self::NONE, |set, feature| set.with(*feature))

@@ -192,3 +192,24 @@ impl fmt::Display for Histogram {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differential::text;
+
+    #[test]
+    fn what_is_missing_and_too_few_successes_are_complaints_of_long_runs() {
+        let program = text::parse("round\n NOP user_data=1\n enter").unwrap();
+        let mut histogram = Histogram::default();
+        for _ in 1..ENOUGH {
+            histogram.count(&program, &Record::default());
+        }
+        assert_eq!(histogram.complaints(Features::NONE), Vec::<String>::new());
+        histogram.count(&program, &Record::default());
+        let complaints = histogram.complaints(Features::NONE);
+        assert!(complaints.iter().any(|text| text.starts_with("no opcode READ in")), "{complaints:?}");
+        assert!(!complaints.iter().any(|text| text.contains("opcode NOP")), "{complaints:?}");
+        assert!(complaints.iter().any(|text| text == "only 0 of 300 entries succeeded"), "{complaints:?}");
+    }
+}

@@ -191,3 +191,99 @@ const ETIME: i32 = -libc::ETIME;
 fn is_short(time: &Word) -> bool {
     matches!(time, Word::Time(seconds, _) if *seconds < LONG_SECONDS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differential::names::{CQE_MORE, FSYNC, READ};
+
+    fn entry(opcode: u8, flags: u8, user_data: u64) -> Entry {
+        Entry { opcode, flags, user_data, ..Entry::default() }
+    }
+
+    fn timeout(seconds: i64, count: u64, flags: u8, user_data: u64) -> Entry {
+        let (addr, off) = (Word::Time(seconds, 0), Word::Number(count));
+        Entry { addr, off, len: 1, ..entry(TIMEOUT, flags, user_data) }
+    }
+
+    fn submitted(entries: &[Entry]) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.submitted(entries.iter());
+        ledger
+    }
+
+    #[test]
+    fn each_entry_is_waited_for() {
+        let mut ledger = submitted(&[entry(NOP, 0, 1), entry(READ, 0, 2)]);
+        ledger.completed(1, 0, 0);
+        assert_eq!((ledger.need(), ledger.missing()), (Need::Completion, vec![2]));
+        ledger.completed(2, 512, 0);
+        assert_eq!(ledger.need(), Need::Nothing);
+    }
+
+    #[test]
+    fn a_completion_with_more_to_come_is_not_the_last() {
+        let mut ledger = submitted(&[timeout(0, 2, 0, 1)]);
+        ledger.completed(1, -libc::ETIME, CQE_MORE);
+        assert_eq!(ledger.need(), Need::Completion);
+        ledger.completed(1, -libc::ETIME, 0);
+        assert_eq!(ledger.need(), Need::Nothing);
+    }
+
+    #[test]
+    fn long_timeouts_and_what_follows_them_are_not_waited_for() {
+        let mut ledger = submitted(&[timeout(3600, 0, LINK, 1), entry(NOP, 0, 2), entry(NOP, 0, 3)]);
+        assert_eq!(ledger.need(), Need::Completion);
+        ledger.completed(3, 0, 0);
+        assert_eq!(ledger.need(), Need::Nothing);
+        let removal = Entry { addr: Word::Number(1), ..entry(TIMEOUT_REMOVE, 0, 4) };
+        ledger.submitted([removal].iter());
+        ledger.completed(4, 0, 0);
+        assert_eq!(ledger.need(), Need::Completion, "what was removed completes");
+        ledger.completed(1, -libc::ECANCELED, 0);
+        assert_eq!(ledger.need(), Need::Completion, "and what follows");
+        ledger.completed(2, -libc::ECANCELED, 0);
+        assert_eq!(ledger.need(), Need::Nothing);
+    }
+
+    #[test]
+    fn a_timeout_is_due_once_it_has_counted() {
+        let mut ledger = submitted(&[timeout(3600, 2, 0, 1), timeout(0, 0, 0, 2), entry(NOP, 0, 3)]);
+        ledger.completed(3, 0, 0);
+        ledger.completed(2, -libc::ETIME, 0);
+        assert_eq!(ledger.need(), Need::Nothing, "timeouts that fire do not count");
+        ledger.submitted([entry(NOP, 0, 4)].iter());
+        ledger.completed(4, 0, 0);
+        assert_eq!(ledger.need(), Need::Completion);
+        ledger.completed(1, 0, 0);
+        assert_eq!(ledger.need(), Need::Nothing);
+    }
+
+    #[test]
+    fn a_limit_that_is_reached_ends_a_long_timeout() {
+        let limit = Entry { addr: Word::Time(0, 0), len: 1, ..entry(LINK_TIMEOUT, 0, 2) };
+        let ledger = submitted(&[timeout(3600, 0, LINK, 1), limit]);
+        assert_eq!(ledger.need(), Need::Completion);
+    }
+
+    #[test]
+    fn what_skips_is_done_when_a_later_one_of_its_chain_is() {
+        let mut ledger = submitted(&[entry(READ, SKIP | LINK, 1), entry(NOP, 0, 2)]);
+        assert_eq!(ledger.need(), Need::Completion);
+        ledger.completed(2, 0, 0);
+        assert_eq!(ledger.need(), Need::Nothing);
+        // A failure takes the completions of the others with it.
+        let mut ledger = submitted(&[entry(READ, SKIP | LINK, 1), entry(NOP, 0, 2)]);
+        ledger.completed(1, -libc::EINVAL, 0);
+        assert_eq!(ledger.need(), Need::Time);
+        // Alone, it never says when.
+        assert_eq!(submitted(&[entry(FSYNC, SKIP, 1)]).need(), Need::Time);
+        assert_eq!(submitted(&[entry(NOP, SKIP, 1)]).need(), Need::Nothing);
+    }
+
+    #[test]
+    fn what_is_drained_behind_a_long_timeout_waits_with_all_that_follow() {
+        let ledger = submitted(&[timeout(3600, 0, 0, 1), entry(NOP, DRAIN, 2), entry(NOP, 0, 3)]);
+        assert_eq!(ledger.need(), Need::Nothing);
+    }
+}

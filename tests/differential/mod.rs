@@ -12,6 +12,8 @@
 //!   command.rs   the program `differential`              cases.rs      a bounded run for `cargo test`
 //! ```
 
+#[cfg(feature = "broken")]
+mod broken;
 mod cases;
 mod command;
 mod compare;
@@ -30,5 +32,5 @@ mod shrink;
 mod side;
 mod text;
 
-pub(crate) use cases::ALL;
+pub(crate) use cases::{ALL, ON_MODEL};
 pub use command::main;

@@ -152,6 +152,11 @@ pub(super) fn is_transfer(opcode: u8) -> bool {
     matches!(opcode, READ | READV | READ_FIXED | READV_FIXED) || is_write(opcode)
 }
 
+/// Whether its memory is a registered buffer.
+pub(super) fn is_registered(opcode: u8) -> bool {
+    matches!(opcode, READ_FIXED | WRITE_FIXED | READV_FIXED | WRITEV_FIXED)
+}
+
 pub(super) fn is_write(opcode: u8) -> bool {
     matches!(opcode, WRITE | WRITEV | WRITE_FIXED | WRITEV_FIXED)
 }

@@ -120,3 +120,58 @@ fn submitted<'a>(program: &'a Program, record: &Record) -> Vec<Submitted<'a>> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differential::run::Answer;
+    use crate::differential::text;
+
+    /// What is wrong with these completions, in their order, of these entries in one call.
+    fn wrong(entries: &str, seen: &[(u64, i32)]) -> usize {
+        let program = text::parse(&format!("round\n{entries}\nenter")).unwrap();
+        let answer = program.entries().count() as i32;
+        let record = Record {
+            answers: vec![Answer { round: 0, segment: 0, answer }],
+            seen: seen
+                .iter()
+                .map(|(user_data, res)| Seen { round: 0, user_data: *user_data, res: *res, flags: 0 })
+                .collect(),
+            ..Record::default()
+        };
+        violations(&program, &record).len()
+    }
+
+    #[test]
+    fn chains_complete_in_their_order() {
+        let chain = "READ flags=IO_LINK user_data=1\nNOP user_data=2\nREAD user_data=3";
+        assert_eq!(wrong(chain, &[(1, 512), (2, 0), (3, 512)]), 0);
+        assert_eq!(wrong(chain, &[(3, 512), (1, 512), (2, 0)]), 0);
+        assert_eq!(wrong(chain, &[(2, 0), (1, 512), (3, 512)]), 1);
+        assert_eq!(wrong(chain, &[(2, -libc::ECANCELED), (1, -libc::EIO), (3, 0)]), 1);
+    }
+
+    #[test]
+    fn drained_entries_complete_between_the_others() {
+        let drained = "READ user_data=1\nNOP flags=IO_DRAIN user_data=2\nNOP user_data=3";
+        assert_eq!(wrong(drained, &[(1, 512), (2, 0), (3, 0)]), 0);
+        assert_eq!(wrong(drained, &[(2, 0), (1, 512), (3, 0)]), 1);
+        assert_eq!(wrong(drained, &[(1, 512), (3, 0), (2, 0)]), 1);
+        assert_eq!(wrong(drained, &[(3, -libc::EINVAL), (1, 512), (2, 0)]), 0, "refused while it is prepared");
+    }
+
+    #[test]
+    fn nops_complete_as_they_are_submitted() {
+        let nops = "NOP user_data=1\nREAD user_data=2\nNOP user_data=3\nNOP flags=ASYNC user_data=4";
+        assert_eq!(wrong(nops, &[(4, 0), (1, 0), (3, 0), (2, 512)]), 0);
+        assert_eq!(wrong(nops, &[(3, 0), (1, 0), (4, 0), (2, 512)]), 1);
+    }
+
+    #[test]
+    fn timeouts_count_to_the_end() {
+        let counting = "TIMEOUT off=2 addr=time(3600,0) len=1 user_data=1\nNOP user_data=2\nNOP user_data=3";
+        assert_eq!(wrong(counting, &[(2, 0), (3, 0), (1, 0)]), 0);
+        assert_eq!(wrong(counting, &[(2, 0), (1, 0), (3, 0)]), 1);
+        assert_eq!(wrong(counting, &[(2, 0), (1, -libc::ECANCELED), (3, 0)]), 0);
+    }
+}

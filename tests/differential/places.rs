@@ -16,8 +16,7 @@ use crate::support::loop_device::LoopDevice;
 pub(super) const BYTES: u64 = 64 << 20;
 
 /// What dmaring's engine serves.
-const SERVED: &[Feature] =
-    &[Feature::Fallocate, Feature::Advice, Feature::FixedVectors, Feature::Bounds, Feature::Malformed];
+const SERVED: &[Feature] = &[Feature::Fallocate, Feature::Advice, Feature::FixedVectors, Feature::Bounds];
 
 /// The names of both sides.
 #[derive(Clone, Debug)]
@@ -41,7 +40,7 @@ impl Place {
 
     /// What programs may be.
     pub(super) fn limits(&self, features: Features) -> Limits {
-        Limits { features, memory_alignment: 512, dwords_only: self.device.starts_with("pci:") }
+        Limits { features, memory_alignment: 512, nvme: self.device.starts_with("pci:") }
     }
 
     fn is_kernel(&self) -> bool {

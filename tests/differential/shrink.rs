@@ -151,10 +151,12 @@ impl Shrinker<'_> {
         self.attempt(|program| of(program).file_index = 0);
         self.attempt(|program| of(program).attr_type_mask = 0);
         self.attempt(|program| of(program).allowed.clear());
-        self.attempt(|program| {
-            let entry = of(program);
-            (entry.flags, entry.fd) = (entry.flags | names::FIXED_FILE, Fd::Number(0));
-        });
+        if of(&mut self.best).fd != Fd::Number(0) {
+            self.attempt(|program| {
+                let entry = of(program);
+                (entry.flags, entry.fd) = (entry.flags | names::FIXED_FILE, Fd::Number(0));
+            });
+        }
         if is_transfer {
             self.attempt(|program| plain(of(program)));
             self.attempt(|program| of(program).off = Word::Number(0));
@@ -184,5 +186,29 @@ fn plain(entry: &mut Entry) {
     }
     if entry.flags & names::BUFFER_SELECT == 0 {
         entry.buf_index = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differential::feature::Features;
+    use crate::differential::generate::{Limits, generate};
+
+    #[test]
+    fn a_program_shrinks_to_what_matters() {
+        let limits = Limits { features: Features::ALL, memory_alignment: 512, nvme: true };
+        let culprit = |entry: &Entry| names::is_write(entry.opcode) && entry.flags & names::LINK != 0;
+        let guilty = |program: &Program| program.entries().any(culprit);
+        let mut seen = 0;
+        for program in (0..100).map(|seed| generate(seed, limits)).filter(|program| guilty(program)) {
+            let small = shrink(program, guilty);
+            seen += 1;
+            assert_eq!((small.rounds.len(), small.rounds[0].segments.len(), small.entries().count()), (1, 1, 1));
+            let entry = small.entries().next().unwrap();
+            assert_eq!((entry.opcode, entry.flags), (names::WRITE, names::LINK | names::FIXED_FILE), "{small}");
+            assert_eq!((entry.len, &entry.off), (512.min(entry.len), &Word::Number(0)), "{small}");
+        }
+        assert!(seen > 10);
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Side {
     end: Vec<u8>,
     areas: Vec<(Area, Memory, Vec<u8>)>,
     pub(super) scratch: Memory,
+    #[cfg(feature = "broken")]
+    broken: Option<dmaring::Broken>,
 }
 
 impl Side {
@@ -50,7 +52,24 @@ impl Side {
         let half = WINDOW as usize / 2;
         let begin = pattern::bytes(OF_WINDOW, 0, half);
         let end = pattern::bytes(OF_WINDOW, size - half as u64, half);
-        Ok(Self { bench, size, rig, window, begin, end, areas: Vec::new(), scratch: Memory::plain(SCRATCH) })
+        Ok(Self {
+            bench,
+            size,
+            rig,
+            window,
+            begin,
+            end,
+            areas: Vec::new(),
+            scratch: Memory::plain(SCRATCH),
+            #[cfg(feature = "broken")]
+            broken: None,
+        })
+    }
+
+    /// Programs run on an engine that is broken in this way.
+    #[cfg(feature = "broken")]
+    pub(super) fn broken(self, broken: dmaring::Broken) -> Self {
+        Self { broken: Some(broken), ..self }
     }
 
     /// Puts the window and the areas of a program into their first state.
@@ -121,6 +140,11 @@ impl Side {
     pub(super) fn open(&mut self, program: &Program) -> Result<Rig, Stop> {
         let setup = &program.setup;
         let builder = self.bench.builder(setup.sq_entries).cq_entries(setup.cq_entries).setup_flags(setup.flags);
+        #[cfg(feature = "broken")]
+        let builder = match self.broken {
+            Some(broken) => builder.broken(broken),
+            None => builder,
+        };
         let rig = self.bench.open(builder)?;
         let device = device_fd(&rig.ring)?;
         if setup.files != [Fd::Device] {

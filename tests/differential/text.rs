@@ -257,3 +257,32 @@ fn parse_word(text: &str) -> Option<Word> {
     };
     Some(Word::Memory(area, number(at)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::differential::feature::Features;
+    use crate::differential::generate::{Limits, generate};
+
+    #[test]
+    fn programs_survive_their_text() {
+        let limits = Limits { features: Features::ALL, memory_alignment: 512, nvme: true };
+        for seed in 0..500 {
+            let program = generate(seed, limits);
+            let text = program.to_string();
+            match parse(&text) {
+                Ok(read) => assert_eq!(read, program, "{text}"),
+                Err(what) => panic!("{what} in\n{text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_program_is_refused_with_its_line() {
+        for text in ["", "round\n NOP user_data=1", "enter", "round\n FLY\n enter", "round\n NOP wings=2\n enter"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse("round\n  NOP user_data=1x\n  enter").unwrap_err().starts_with("line 2: "));
+        assert!(parse("# a comment\nround # another\n\n  NOP user_data=1\n  enter\n").is_ok());
+    }
+}

@@ -55,13 +55,21 @@ impl Generator {
                 Entry { flags: entry.flags & !names::FIXED_FILE, fd: Fd::Number(self.dice.pick(&[-1, 9999])), ..entry }
             }
             6 if !is_transfer => Entry { op_flags: 1 << 20, ..entry },
-            6..8 => Entry { op_flags: self.dice.pick(&[1 << 0, 1 << 6, 1 << 7, 1 << 30]), ..entry },
-            8 if is_transfer => Entry { attr_type_mask: self.dice.pick(&[1, 2, 3]), ..entry },
+            6..8 => {
+                // HIPRI; ATOMIC, DONTCACHE, and one that is not known.
+                let flag = self.dice.pick(&[1 << 0, 1 << 6, 1 << 7, 1 << 30]);
+                Entry { op_flags: if self.limits.nvme && flag == 1 << 6 { 1 << 30 } else { flag }, ..entry }
+            }
+            8 if is_transfer && self.has(Feature::Attributes) => {
+                Entry { attr_type_mask: self.dice.pick(&[1, 2, 3]), ..entry }
+            }
             9 if !matches!(entry.opcode, names::READ | names::READV) => {
                 Entry { flags: entry.flags | names::BUFFER_SELECT, ..entry }
             }
             10 => Entry { off: Word::Number(self.dice.pick(&[u64::MAX - 1, 1 << 63, i64::MAX as u64])), ..entry },
-            11 if is_transfer => Entry { buf_index: self.dice.pick(&[2, 4, 999]), ..entry },
+            11 if is_transfer && self.has(Feature::BadBuffers) => {
+                Entry { buf_index: self.dice.pick(&[2, 4, 999]), ..entry }
+            }
             _ if is_transfer => self.misplaced(entry),
             _ => Entry { file_index: 1, ..entry },
         }
@@ -75,9 +83,12 @@ impl Generator {
             (0, Word::End(at), _) if *at <= -512 => Entry { off: Word::End(at + skew as i64), ..entry },
             (1, _, Word::Memory(..)) => Entry { len: entry.len - self.dice.pick(&[1, 3, 511]), ..entry },
             // A multiple of 4 would be right on a device that asks for dwords only.
-            (2, _, Word::Memory(area, at)) if self.limits.dwords_only => {
+            (2, _, Word::Memory(area, at)) if self.limits.nvme => {
                 let (area, at) = (*area, at + self.dice.pick(&[1, 2, 3]));
                 Entry { addr: Word::Memory(area, at), len: entry.len.min(512), ..entry }
+            }
+            _ if names::is_registered(entry.opcode) && !self.has(Feature::BadBuffers) => {
+                Entry { personality: 7, ..entry }
             }
             (_, _, Word::Iovecs(_)) => Entry { len: self.dice.pick(&[1025, 1 << 31]), ..entry },
             _ => Entry { addr: Word::Number(self.dice.pick(&[0, 512, 1 << 63])), ..entry },

@@ -26,8 +26,9 @@ pub(super) struct Limits {
     pub(super) features: Features,
     /// Alignment of memory that both sides take, in bytes.
     pub(super) memory_alignment: u32,
-    /// Both refuse memory that is not aligned to dwords. A loop device asks for what its file asks for.
-    pub(super) dwords_only: bool,
+    /// The kernel's side is an NVMe device, which asks for memory aligned to dwords (a loop device asks for what
+    /// its file asks for), and takes atomic writes.
+    pub(super) nvme: bool,
 }
 
 /// Completion entries that a program cannot fill.
@@ -102,7 +103,7 @@ impl Generator {
     fn new() -> Self {
         Self {
             dice: Dice::new(0),
-            limits: Limits { features: Features::NONE, memory_alignment: 512, dwords_only: false },
+            limits: Limits { features: Features::NONE, memory_alignment: 512, nvme: false },
             drains: false,
             program: Program::default(),
             uses: Uses::default(),
@@ -308,18 +309,26 @@ impl Generator {
 
     /// Long timeouts are taken back, which also shows which there are.
     fn farewell(&mut self) {
-        if self.parked.is_empty() {
+        let parked = std::mem::take(&mut self.parked);
+        if parked.is_empty() {
             return;
         }
-        let entry = Entry {
-            opcode: ASYNC_CANCEL,
-            op_flags: names::CANCEL_ALL | names::CANCEL_ANY,
-            user_data: self.name(),
-            ..Entry::default()
+        let entries: Vec<Entry> = if self.has(Feature::Cancels) {
+            let op_flags = names::CANCEL_ALL | names::CANCEL_ANY;
+            vec![Entry { opcode: ASYNC_CANCEL, op_flags, user_data: self.name(), ..Entry::default() }]
+        } else {
+            let removal = |addr| Entry {
+                opcode: names::TIMEOUT_REMOVE,
+                addr: Word::Number(addr),
+                user_data: self.name(),
+                ..Entry::default()
+            };
+            parked.into_iter().map(removal).collect()
         };
-        let segment = Segment { entries: vec![entry], ..Segment::default() };
-        self.program.rounds.push(Round { segments: vec![segment] });
-        self.parked.clear();
+        for entries in entries.chunks(self.program.setup.sq_entries as usize) {
+            let segment = Segment { entries: entries.to_vec(), ..Segment::default() };
+            self.program.rounds.push(Round { segments: vec![segment] });
+        }
     }
 
     /// Memory of an area, for the use of one entry.
@@ -338,4 +347,31 @@ enum Kind {
     Ring,
     Files,
     Race,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Limits = Limits { features: Features::ALL, memory_alignment: 512, nvme: true };
+
+    #[test]
+    fn a_seed_is_one_program() {
+        assert!((0..200).all(|seed| generate(seed, ALL) == generate(seed, ALL)));
+        assert_ne!(generate(1, ALL).rounds, generate(2, ALL).rounds);
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_in_any() {
+        let without = |feature| Limits { features: Features::ALL.without(Features::of(&[feature])), ..ALL };
+        let none =
+            |limits: Limits, has: fn(&Entry) -> bool| (0..300).all(|seed| !generate(seed, limits).entries().any(has));
+        assert!(none(without(Feature::Drains), |entry| entry.flags & DRAIN != 0));
+        assert!(none(without(Feature::Async), |entry| entry.flags & ASYNC != 0));
+        assert!(none(without(Feature::Skips), |entry| entry.flags & SKIP != 0));
+        assert!(none(without(Feature::Timeouts), |entry| entry.opcode == TIMEOUT));
+        assert!(none(without(Feature::Cancels), |entry| entry.opcode == ASYNC_CANCEL));
+        let plain = Limits { features: Features::NONE, ..ALL };
+        assert!(none(plain, |entry| entry.flags & !names::FIXED_FILE != 0 || entry.opcode == names::FALLOCATE));
+    }
 }

@@ -27,14 +27,19 @@ impl Generator {
         vec![timeout, removal]
     }
 
+    /// An operation that is not carried out at once.
+    fn slow(&mut self) -> Entry {
+        self.uses.note(Resource::Workers, false);
+        match self.dice.below(3) {
+            0 => self.transfer(),
+            1 if self.has(Feature::Async) => Entry { flags: ASYNC, ..self.plain_nop() },
+            _ => self.fsync(),
+        }
+    }
+
     /// An operation that completes while its limit is reached.
     fn limit_that_is_reached(&mut self) -> Vec<Entry> {
-        let mut head = match self.dice.below(3) {
-            0 => self.transfer(),
-            1 => Entry { flags: ASYNC, ..self.plain_nop() },
-            _ => self.fsync(),
-        };
-        self.uses.note(Resource::Workers, false);
+        let mut head = self.slow();
         if !names::is_transfer(head.opcode) {
             head.allowed = vec![0, -libc::ECANCELED];
         }
@@ -46,12 +51,7 @@ impl Generator {
 
     /// A block device's transfers cannot be cancelled once they are in flight; what is on a worker may be.
     fn cancellation_of_what_runs(&mut self) -> Vec<Entry> {
-        let mut target = match self.dice.below(3) {
-            0 => self.transfer(),
-            1 => Entry { flags: ASYNC, ..self.plain_nop() },
-            _ => self.fsync(),
-        };
-        self.uses.note(Resource::Workers, false);
+        let mut target = self.slow();
         if !names::is_transfer(target.opcode) {
             target.allowed = vec![0, -libc::ECANCELED];
         }

@@ -96,8 +96,7 @@ impl Generator {
 
     fn transfer_of(&mut self, opcode: u8) -> Option<Entry> {
         let writes = names::is_write(opcode);
-        let registered =
-            matches!(opcode, names::READ_FIXED | names::WRITE_FIXED | names::READV_FIXED | names::WRITEV_FIXED);
+        let registered = names::is_registered(opcode);
         let index = self.dice.pick(&[0, 0, 1, 3]);
         let most = if registered { u64::from(self.program.setup.buffers[usize::from(index)]) } else { u64::MAX };
         let place = self.place(most);
