@@ -18,7 +18,7 @@ use crate::abi::params::Params;
 use crate::abi::register::opcode::{REGISTER_RESIZE_RINGS, REGISTER_USE_REGISTERED_RING};
 use crate::abi::rings::RingView;
 use crate::device::Device;
-use crate::engine::{CompletionMode, Engine};
+use crate::engine::{CompletionMode, Engine, Fault};
 use crate::error::Error;
 use crate::kernel::KernelRing;
 use crate::kernel::sys::EnterArgument;
@@ -62,14 +62,15 @@ impl Body {
         params: Params,
         options: QueueOptions,
         mode: CompletionMode,
-        strict: bool,
+        strictness: (bool, Fault),
     ) -> Result<Self, Error> {
         let memory = RingMemory::new(&params).map_err(|reason| Error::Os { call: "mapping the rings", reason })?;
         let view = memory.view();
         let notifier = Arc::new(Notifier::new()?);
         // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
-        let user = unsafe { UserMemory::promised(strict) };
+        let user = unsafe { UserMemory::promised(strictness.0) };
         let mut engine = Engine::new(view, params.flags, options, mode, user, Arc::clone(&notifier))?;
+        engine.break_it(strictness.1);
         let size_bytes = namespace.size_bytes();
         let file = engine.add_target(Arc::clone(device.owner()), namespace);
         let placeholder = placeholder(size_bytes)?;

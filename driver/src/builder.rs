@@ -12,7 +12,7 @@ use crate::abi::flags::{
 };
 use crate::abi::params::{CqRingOffsets, Params, SqRingOffsets, check_setup_flags};
 use crate::device::{Device, DeviceName};
-use crate::engine::CompletionMode;
+use crate::engine::{CompletionMode, Fault};
 use crate::error::Error;
 use crate::kernel::{KernelFile, KernelRing};
 use crate::nvme::QueueOptions;
@@ -41,6 +41,7 @@ where
     strict: bool,
     /// Addresses of memory for both rings, and for the submission entries.
     memory: Option<(usize, usize)>,
+    fault: Fault,
     _entries: PhantomData<fn(S) -> C>,
 }
 
@@ -57,6 +58,7 @@ impl RingBuilder {
             setup_flags: 0,
             strict: false,
             memory: None,
+            fault: Fault::default(),
             _entries: PhantomData,
         }
     }
@@ -76,6 +78,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             setup_flags: self.setup_flags,
             strict: self.strict,
             memory: self.memory,
+            fault: self.fault,
             _entries: PhantomData,
         }
     }
@@ -188,6 +191,14 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         self
     }
 
+    /// An engine that is broken on purpose.
+    #[cfg(feature = "broken")]
+    #[must_use]
+    pub fn broken(mut self, broken: crate::Broken) -> Self {
+        self.fault = Fault::new(Some(broken));
+        self
+    }
+
     /// Opens `name` (see [`DeviceName`]) as fixed file 0 of a new ring.
     ///
     /// # Errors
@@ -236,7 +247,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             bounce_bytes: self.bounce_bytes,
             admin_commands: self.admin_commands,
         };
-        Ring::on_device(device, namespace, params, options, self.completion, self.strict)
+        Ring::on_device(device, namespace, params, options, self.completion, (self.strict, self.fault))
     }
 
     fn open_path(

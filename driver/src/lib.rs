@@ -63,6 +63,8 @@ mod usermem;
 pub use builder::RingBuilder;
 pub use device::{Device, DeviceName};
 pub use dmaring_dma::{DmaBuf, DmaError};
+#[cfg(feature = "broken")]
+pub use engine::Broken;
 pub use engine::CompletionMode;
 pub use error::Error;
 pub use face::{CompletionQueue, PushError, SubmissionQueue, Submitter};

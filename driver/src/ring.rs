@@ -14,7 +14,7 @@ use crate::abi::params::Params;
 use crate::body::Body;
 use crate::builder::RingBuilder;
 use crate::device::Device;
-use crate::engine::CompletionMode;
+use crate::engine::{CompletionMode, Fault};
 use crate::error::Error;
 use crate::face::{CompletionQueue, SubmissionQueue, Submitter};
 use crate::kernel::KernelRing;
@@ -56,10 +56,10 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
         params: Params,
         options: QueueOptions,
         mode: CompletionMode,
-        strict: bool,
+        strictness: (bool, Fault),
     ) -> Result<Self, Error> {
         let target = target_info(device, &namespace);
-        let body = Body::on_device(device, namespace, params, options, mode, strict)?;
+        let body = Body::on_device(device, namespace, params, options, mode, strictness)?;
         Ok(Self { body, target, fallback: None, _entries: PhantomData })
     }
 

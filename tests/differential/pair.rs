@@ -48,7 +48,11 @@ impl Pair {
     fn on_other(&mut self, program: &Program, patience: Patience) -> Result<Record, Stop> {
         let at = (program.seed % self.others.len() as u64) as usize;
         let (side, enters) = &mut self.others[at];
-        run(program, side, *enters, patience)
+        // In a thread without a ring of the kernel's: what that has still to do in its thread would interrupt
+        // the sleep of another ring.
+        let there = || run(program, side, *enters, patience);
+        let record = std::thread::scope(|scope| scope.spawn(there).join());
+        record.unwrap_or_else(|_| Err(Stop::Fail("the other side panicked".into())))
     }
 
     pub(super) fn judge(&mut self, program: &Program) -> Result<Verdict, Stop> {

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use super::operations::{Operation, Operations};
+use super::timeouts::Expired;
 use crate::abi::entry::Sqe;
 use crate::abi::op::{IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_DRAIN};
 
@@ -44,6 +45,8 @@ pub(super) enum Later {
     Fail { first: u32, silenced: bool },
     /// This one has ended.
     End { operation: u32, res: i32, failed: bool },
+    /// This timeout has expired.
+    Expired(Expired),
 }
 
 /// The order of a ring's operations.

@@ -45,13 +45,15 @@ pub(crate) struct Completions {
     flags: u32,
     /// Ends that the engine has not taken notice of.
     ended: VecDeque<End>,
+    /// What finds the ring full is lost: of an engine that is broken on purpose.
+    loses: bool,
 }
 
 impl Completions {
     pub(crate) fn new(rings: RingView) -> Self {
         let indirect = rings.has_cqe32();
         let (backlog, ended) = (VecDeque::new(), VecDeque::new());
-        Self { rings, tail: rings.cq_tail(), backlog, indirect, flags: 0, ended }
+        Self { rings, tail: rings.cq_tail(), backlog, indirect, flags: 0, ended, loses: false }
     }
 
     /// Free entries that stand side by side, none while there is a backlog. What is written into them is
@@ -95,10 +97,15 @@ impl Completions {
     /// Posts one completion with what follows it, if there is room for that in entries of this ring.
     #[cold]
     pub(crate) fn post_big(&mut self, cqe: Cqe, extra: Extra) {
-        if !self.backlog.is_empty() || !self.write(cqe, extra) {
+        if (!self.backlog.is_empty() || !self.write(cqe, extra)) && !self.loses {
             self.indirect = true;
             self.backlog.push_back((cqe, extra));
         }
+    }
+
+    /// Whether what finds the ring full is lost.
+    pub(super) fn loses_overflow(&mut self, yes: bool) {
+        self.loses = yes;
     }
 
     /// Tells the caller of an end.

@@ -1,6 +1,7 @@
 //! What a prepared operation does when its turn has come. Errors found here are results of the operation;
 //! they never end a batch.
 
+use super::broken::Broken;
 use super::completions::Caller;
 use super::entry::Entry;
 use super::extent::{Extent, check_rw_flags, clip};
@@ -66,6 +67,7 @@ impl Engine {
             Prepared::Timeout(timeout) => {
                 if let Caller::Engine(operation) = caller {
                     let posted = self.posted_before.unwrap_or(self.cq.tail());
+                    let posted = posted.wrapping_add(self.fault.is(Broken::TimeoutCount).into());
                     self.timers.add(operation, sqe.user_data, timeout, posted);
                 }
                 Ok(Outcome::Issued)
@@ -148,6 +150,10 @@ impl Engine {
 
     fn transfer(&mut self, sqe: &Sqe, write: bool, target: usize, caller: Caller) -> Result<Outcome, i32> {
         let durable = check_rw_flags(sqe.op_flags, write, self.rules.iopoll)?;
+        // These namespaces have no protection information.
+        if sqe.attr_type_mask != 0 {
+            return Err(libc::EINVAL);
+        }
         let Target { namespace, owner, .. } = self.files.target(target);
         let total = self.segments.iter().fold(0u64, |sum, s| sum.saturating_add(s.len)).min(MAX_RW_COUNT);
         self.expected = total;
@@ -155,19 +161,19 @@ impl Engine {
             Extent::Done(res) => return Ok(Outcome::Done(res)),
             Extent::Move { offset, len } => (offset, len),
         };
+        if self.fault.is(Broken::ShortCount) && len < total {
+            return Ok(Outcome::Done(total as i32));
+        }
         // NVMe wants dwords; the kernel's NVMe driver announces the same (dma_alignment 3).
-        if self.segments.iter().any(|s| (s.address | s.len) & 3 != 0) {
+        if used_parts(&self.segments, len).any(|(segment, used)| (segment.address | used) & 3 != 0) {
             return Err(libc::EINVAL);
         }
         // Found out when the pages are taken, after everything else.
-        let mut left = len;
-        for segment in &self.segments {
-            let used = segment.len.min(left);
+        for (segment, used) in used_parts(&self.segments, len) {
             if !self.user.plausible(segment.address, segment.len) || !self.user.is_usable(segment.address, used, !write)
             {
                 return Err(libc::EFAULT);
             }
-            left -= used;
         }
         let fua = durable && owner.info().identify.has_volatile_write_cache();
         let queue = self.queue_of(target)?;
@@ -202,6 +208,15 @@ impl Engine {
             }),
         }
     }
+}
+
+/// Segments, with how much of each the first `len` bytes take.
+fn used_parts(segments: &[Segment], len: u64) -> impl Iterator<Item = (&Segment, u64)> {
+    segments.iter().scan(len, |left, segment| {
+        let used = segment.len.min(*left);
+        *left -= used;
+        Some((segment, used))
+    })
 }
 
 /// Whether the process has such a descriptor.

@@ -4,6 +4,7 @@
 //! batch. One pass up ([`Engine::progress`]): completions become CQEs. All work happens inside these
 //! calls; between them only the device works.
 
+pub(crate) mod broken;
 pub(crate) mod buffers;
 mod cancel;
 mod chains;
@@ -44,6 +45,11 @@ use std::time::Duration;
 
 use dmaring_dma::{DmaPool, fork};
 
+#[cfg(feature = "broken")]
+pub use self::broken::Broken;
+#[cfg(not(feature = "broken"))]
+use self::broken::Broken;
+pub(crate) use self::broken::Fault;
 use self::buffers::Buffers;
 use self::chains::{Later, Order};
 use self::completions::{Completions, Extra};
@@ -84,6 +90,7 @@ pub(crate) struct Engine {
     /// There is more to attend to than the completions of one queue.
     attentive: bool,
     gate: Gate,
+    fault: Fault,
     setup_flags: u32,
     rules: Rules,
     /// A batch goes on after an entry that is refused.
@@ -169,6 +176,7 @@ impl Engine {
             straight: rings.is_plain(),
             attentive: false,
             gate,
+            fault: Fault::default(),
             setup_flags,
             rules: Rules {
                 iopoll: has(IORING_SETUP_IOPOLL),
@@ -242,12 +250,19 @@ impl Engine {
         }
     }
 
+    /// An engine that is broken on purpose, or not.
+    pub(crate) fn break_it(&mut self, fault: Fault) {
+        self.fault = fault;
+        self.choose_path();
+    }
+
     /// Chooses between the short ways and those that attend to everything. To be called when what there is to
     /// attend to changes.
     fn choose_path(&mut self) {
         let kept = self.operations.len() != 0 || !self.later.is_empty();
         self.attentive = kept || self.notifier.is_armed() || self.signal.is_registered();
         self.polls_only = !self.mode.sleeps() && !self.attentive;
+        self.cq.loses_overflow(self.fault.is(Broken::Overflow));
         self.straight = self.rings.is_plain() && self.order.is_idle() && !self.restrictions.are_registered();
     }
 

@@ -122,11 +122,13 @@ pub(crate) fn prepare(opcode: Opcode, sqe: &Sqe, rules: Rules) -> Result<Prepare
         _ => Prepared::Transfer { write: true, memory: Memory::FixedVector },
     };
     check_ioprio(sqe.ioprio)?;
-    if sqe.attr_type_mask != 0 {
-        // Protection information is the only attribute there is, and these namespaces have none.
+    // Protection information is the only attribute there is.
+    if sqe.attr_type_mask > 1 {
         return Err(libc::EINVAL);
     }
     match prepared {
+        // Room for as many is asked for before they are counted (`io_vec_realloc`).
+        Prepared::Transfer { memory: Memory::FixedVector, .. } if sqe.len > MOST_ALLOCATED / 16 => Err(libc::ENOMEM),
         // `iovec_from_user`.
         Prepared::Transfer { memory: Memory::Vector | Memory::FixedVector, .. } if sqe.len > UIO_MAXIOV => {
             Err(libc::EINVAL)
@@ -199,7 +201,8 @@ fn prepare_nop(sqe: &Sqe, rules: Rules) -> Result<Prepared, i32> {
 
 fn prepare_fsync(sqe: &Sqe) -> Result<Prepared, i32> {
     let unused = sqe.addr == 0 && sqe.buf_index == 0 && sqe.file_index == 0;
-    valid(unused && sqe.op_flags & !IORING_FSYNC_DATASYNC == 0, Prepared::Fsync)
+    let range = sqe.off.cast_signed() >= 0;
+    valid(unused && range && sqe.op_flags & !IORING_FSYNC_DATASYNC == 0, Prepared::Fsync)
 }
 
 /// `io_sfr_prep`. Which flags there are shows at issue.
@@ -291,6 +294,9 @@ fn prepare_files_update(sqe: &Sqe) -> Result<Prepared, i32> {
     let unused = sqe.op_flags == 0 && sqe.file_index == 0;
     valid(sqe.flags & IOSQE_FIXED_FILE == 0 && unused && sqe.len != 0, Prepared::FilesUpdate)
 }
+
+/// The longest memory that the kernel gives in one piece (`KMALLOC_MAX_SIZE`), in bytes.
+const MOST_ALLOCATED: u32 = 4 << 20;
 
 /// Most identifiers of a classic group (`MAX_BIDS_PER_BGID`).
 const MOST_BUFFER_IDS: u64 = 1 << 16;

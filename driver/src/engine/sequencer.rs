@@ -4,11 +4,13 @@
 //! the end of an operation is done [`Later`], in the order of the ends. [`Engine::attend`] works until nothing
 //! is left, and nothing calls itself: a chain of any length needs no stack.
 
+use super::broken::Broken;
 use super::chains::{Later, Place, canceled};
 use super::completions::{Caller, Extra};
 use super::entry::Entry;
 use super::operations::Operation;
 use super::prepare::Prepared;
+use super::timeouts::{Expired, Pending};
 use super::{Engine, Outcome};
 use crate::abi::entry::{Cqe, Sqe};
 use crate::abi::op::IORING_CQE_F_MORE;
@@ -66,6 +68,8 @@ impl Engine {
     /// Takes notice of everything that has ended, been released, or become due, until nothing is left.
     #[inline(never)]
     pub(super) fn attend(&mut self) {
+        // Once: a timeout that is pending again at once must not keep us here.
+        self.look_at_clocks();
         loop {
             if let Some(end) = self.cq.next_end() {
                 self.ended(end.operation, end.res, end.extra);
@@ -74,8 +78,10 @@ impl Engine {
                     Later::Begin(index) => self.start(index),
                     Later::Fail { first, silenced } => self.fail_chain(first, silenced),
                     Later::End { operation, res, failed } => self.complete(operation, res, failed, None),
+                    Later::Expired(Expired::Linked(operation)) => self.link_timeout_expired(operation),
+                    Later::Expired(Expired::Timeout(pending)) => self.timeout_expired(pending),
                 }
-            } else if !self.look_at_timers() && !self.look_for_release() {
+            } else if !self.look_at_counts() && !self.look_for_release() {
                 break;
             }
         }
@@ -149,7 +155,8 @@ impl Engine {
         if failed {
             operation.fail();
         }
-        let (silenced, breaks) = (operation.silences, operation.failed && !operation.hard);
+        let breaks = operation.failed && !operation.hard && !self.fault.is(Broken::Link);
+        let silenced = operation.silences;
         self.tell(index, res, extra);
         let started = self.operations.at_mut(index).watched_by.take();
         if let Some(timer) = started {
@@ -183,28 +190,34 @@ impl Engine {
         }
     }
 
-    /// Ends timeouts that are due or have had their completions. Answers whether there were any.
-    fn look_at_timers(&mut self) -> bool {
-        if self.timers.is_empty() {
-            return false;
-        }
-        if let Some(operation) = self.timers.counted_out(self.cq.tail()) {
+    /// Ends the next timeout that has had its completions. Answers whether there was one.
+    fn look_at_counts(&mut self) -> bool {
+        let counted_out = self.timers.counted_out(self.cq.tail());
+        if let Some(operation) = counted_out {
             self.complete(operation, 0, false, None);
-            return true;
         }
-        let Some(expired) = self.timers.expired() else { return false };
-        let operation = expired.operation;
-        if expired.linked {
-            self.link_timeout_expired(operation);
-        } else if expired.again {
-            let user_data = self.operations.at(operation).entry.sqe.user_data;
-            self.cq.post(user_data, -libc::ETIME, IORING_CQE_F_MORE);
+        counted_out.is_some()
+    }
+
+    /// Timeouts that are due are pending no more. As in the kernel, that is so from the moment on in which they
+    /// are due; their completions come later.
+    pub(super) fn look_at_clocks(&mut self) {
+        if !self.timers.is_empty() {
+            while let Some(expired) = self.timers.expired() {
+                self.later.push_back(Later::Expired(expired));
+            }
+        }
+    }
+
+    fn timeout_expired(&mut self, pending: Pending) {
+        let operation = pending.operation;
+        let entry = &self.operations.at(operation).entry;
+        if self.timers.renew(pending) {
+            self.cq.post(entry.sqe.user_data, -libc::ETIME, IORING_CQE_F_MORE);
         } else {
-            let succeeds =
-                matches!(self.operations.at(operation).entry.prepared, Prepared::Timeout(timeout) if timeout.succeeds);
+            let succeeds = matches!(entry.prepared, Prepared::Timeout(timeout) if timeout.succeeds);
             self.complete(operation, -libc::ETIME, !succeeds, None);
         }
-        true
     }
 
     /// What a `LINK_TIMEOUT` watches over is cancelled if it can be: a command of a device cannot
@@ -222,6 +235,7 @@ impl Engine {
 
     /// Cancels the first `TIMEOUT` that `matches` (`io_timeout_cancel`).
     pub(super) fn cancel_timeout(&mut self, matches: impl FnMut(u32, u64) -> bool) -> bool {
+        self.look_at_clocks();
         let found = self.timers.remove(matches);
         if let Some(operation) = found {
             self.later.push_back(Later::End { operation, res: -libc::ECANCELED, failed: true });

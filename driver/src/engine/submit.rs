@@ -5,6 +5,7 @@
 
 use std::io;
 
+use super::broken::Broken;
 use super::completions::Caller;
 use super::entry::Entry;
 use super::operations::Operation;
@@ -172,6 +173,9 @@ impl Engine {
     /// when it is to wait for everything before it although it does not say so.
     fn prepare(&mut self, sqe: &mut Sqe, drains: &mut bool) -> Result<Prepared, i32> {
         let opcode = check_flags(sqe)?;
+        if self.fault.is(Broken::Drain) {
+            sqe.flags &= !IOSQE_IO_DRAIN;
+        }
         self.order.admit(sqe, &mut self.operations)?;
         if !self.restrictions.allows(sqe) {
             return Err(libc::EACCES);
@@ -179,6 +183,9 @@ impl Engine {
         *drains = self.order.takes_drain();
         match prepare(opcode, sqe, self.rules)? {
             Prepared::Transfer { memory, write } => {
+                if sqe.attr_type_mask != 0 {
+                    self.prepare_attribute(sqe.addr3)?;
+                }
                 self.prepare_memory(sqe, memory)?;
                 Ok(Prepared::Transfer { memory, write })
             }
@@ -198,6 +205,16 @@ impl Engine {
             }
             prepared => Ok(prepared),
         }
+    }
+
+    /// `io_prep_rw_pi`: the attribute is there and makes sense. That the namespace has none shows at issue.
+    fn prepare_attribute(&self, address: u64) -> Result<(), i32> {
+        // `struct io_uring_attr_pi`: flags, tag and length in the first word, address, seed, reserved.
+        let [head, memory, _, reserved] = self.user.read::<[u64; 4]>(address).ok_or(libc::EFAULT)?;
+        if reserved != 0 {
+            return Err(libc::EINVAL);
+        }
+        if self.user.addressable(memory, head >> 32) { Ok(()) } else { Err(libc::EFAULT) }
     }
 
     fn with_time(&self, address: u64, timeout: Timeout) -> Result<Timeout, i32> {

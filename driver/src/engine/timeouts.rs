@@ -89,9 +89,9 @@ pub(super) fn wait_nanos([seconds, nanos]: [i64; 2]) -> u64 {
 }
 
 /// A pending one.
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    operation: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) operation: u32,
     user_data: u64,
     timeout: Timeout,
     /// How often it has still to expire, if it is multishot and that is limited.
@@ -101,14 +101,12 @@ struct Pending {
     due: u64,
 }
 
-/// A timeout that has expired.
+/// A timeout that has expired: it is not pending any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Expired {
-    pub(super) operation: u32,
-    /// It stays, and expires again.
-    pub(super) again: bool,
-    /// It is a `LINK_TIMEOUT`.
-    pub(super) linked: bool,
+pub(super) enum Expired {
+    Timeout(Pending),
+    /// A `LINK_TIMEOUT`, by its operation.
+    Linked(u32),
 }
 
 /// The pending timeouts of a ring.
@@ -192,7 +190,7 @@ impl Timers {
         pending.target = None;
         pending.timeout.count = 0;
         pending.repeats = 0;
-        self.renew(&mut pending, new);
+        self.retime(&mut pending, new);
         self.list.push_back(pending);
         true
     }
@@ -202,12 +200,12 @@ impl Timers {
         let Some(at) = self.linked.iter().position(|p| p.user_data == user_data) else { return false };
         let mut pending = self.linked[at];
         self.forget_due(&pending);
-        self.renew(&mut pending, new);
+        self.retime(&mut pending, new);
         self.linked[at] = pending;
         true
     }
 
-    fn renew(&mut self, pending: &mut Pending, new: &Timeout) {
+    fn retime(&mut self, pending: &mut Pending, new: &Timeout) {
         let (absolute, nanos) = (new.absolute, new.nanos);
         pending.timeout = Timeout { absolute, nanos, ..pending.timeout };
         pending.due = pending.timeout.due();
@@ -240,20 +238,17 @@ impl Timers {
             self.due[clock as usize].remove(&(due, operation));
             if let Some(at) = self.linked.iter().position(|p| p.operation == operation) {
                 self.linked.remove(at);
-                return Some(Expired { operation, again: false, linked: true });
+                return Some(Expired::Linked(operation));
             }
             let Some(at) = self.list.iter().position(|p| p.operation == operation) else { continue };
             self.fired = self.fired.wrapping_add(1);
-            let again = self.goes_on(at);
-            return Some(Expired { operation, again, linked: false });
+            return self.list.remove(at).map(Expired::Timeout);
         }
         None
     }
 
-    /// Whether the one at place `at` of the list expires again; otherwise it is taken away.
-    fn goes_on(&mut self, at: usize) -> bool {
-        let Some(mut pending) = self.list.remove(at) else { return false };
-        // `io_timeout_finish`.
+    /// Whether one that has expired is pending again, for its next time (`io_timeout_finish`).
+    pub(super) fn renew(&mut self, mut pending: Pending) -> bool {
         let goes_on = pending.timeout.multishot && (pending.timeout.count == 0 || pending.repeats > 1);
         if goes_on {
             pending.repeats = pending.repeats.saturating_sub(1);
@@ -320,9 +315,11 @@ mod tests {
     fn what_is_due_expires_and_goes_on_as_often_as_it_was_told() {
         let mut timers = Timers::default();
         timers.add(7, 0, Timeout { multishot: true, count: 2, ..Timeout::default() }, 0);
-        let expired = |again| Some(Expired { operation: 7, again, linked: false });
-        assert_eq!(timers.expired(), expired(true));
-        assert_eq!(timers.expired(), expired(false));
+        for again in [true, false] {
+            let Some(Expired::Timeout(pending)) = timers.expired() else { panic!("it is due") };
+            assert!(!timers.remove(|_, _| true).is_some(), "what has expired is not found");
+            assert_eq!((pending.operation, timers.renew(pending)), (7, again));
+        }
         assert_eq!(timers.expired(), None);
         assert!(timers.is_empty() && timers.next().is_none());
     }
@@ -334,6 +331,6 @@ mod tests {
         assert!(!timers.update(6, &counted(0)));
         assert!(timers.update(5, &Timeout { absolute: true, nanos: 1, ..Timeout::default() }));
         assert_eq!(timers.counted_out(9), None);
-        assert_eq!(timers.expired().map(|e| e.operation), Some(0));
+        assert!(matches!(timers.expired(), Some(Expired::Timeout(Pending { operation: 0, .. }))));
     }
 }

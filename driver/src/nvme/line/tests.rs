@@ -98,6 +98,9 @@ fn expected(sqe: &Sqe, namespace: &Namespace, cid: u16) -> Option<Command> {
         _ => return None,
     };
     // Plain: what the general path serves as well, but the straight line does not.
+    if sqe.attr_type_mask != 0 {
+        return None;
+    }
     if sqe.flags != 1 || sqe.ioprio != 0 || sqe.fd != 0 || sqe.op_flags != 0 || sqe.file_index != 0 {
         return None;
     }
