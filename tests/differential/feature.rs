@@ -100,10 +100,6 @@ impl Features {
     #[cfg(test)]
     pub(super) const ALL: Self = Self(u32::MAX);
 
-    pub(super) fn of(list: &[Feature]) -> Self {
-        list.iter().fold(Self::NONE, |set, feature| set.with(*feature))
-    }
-
     /// Those in which a kernel does as 6.18.
     pub(super) fn at(version: Version) -> Self {
         let known = FEATURES.iter().filter(|(_, _, (major, minor))| version >= Version::new(*major, *minor));
@@ -116,10 +112,6 @@ impl Features {
 
     pub(super) fn has(self, feature: Feature) -> bool {
         self.0 & 1 << feature as u32 != 0
-    }
-
-    pub(super) fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
     }
 
     pub(super) fn without(self, other: Self) -> Self {

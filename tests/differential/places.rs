@@ -6,7 +6,7 @@ use dmaring::model::{Model, ModelConfig};
 use dmaring::{CompletionMode, Device};
 use dmaring_dma::sysfs::Sysfs;
 
-use super::feature::{Feature, Features};
+use super::feature::Features;
 use super::generate::Limits;
 use super::side::Side;
 use crate::case::{Bench, Stop, Version, fail};
@@ -14,9 +14,6 @@ use crate::support::loop_device::LoopDevice;
 
 /// Bytes of loop devices and models.
 pub(super) const BYTES: u64 = 64 << 20;
-
-/// What dmaring's engine serves.
-const SERVED: &[Feature] = &[Feature::Fallocate, Feature::Advice, Feature::FixedVectors, Feature::Bounds];
 
 /// The names of both sides.
 #[derive(Clone, Debug)]
@@ -34,8 +31,7 @@ impl Default for Place {
 impl Place {
     /// The features in which both sides do the same.
     pub(super) fn features(&self) -> Features {
-        let kernel = Features::at(Version::running());
-        if self.is_kernel() { kernel } else { kernel.and(Features::of(SERVED)) }
+        Features::at(Version::running())
     }
 
     /// What programs may be.

@@ -76,7 +76,7 @@ impl Engine {
         Ok(res)
     }
 
-    /// Reads the ring's mail.
+    /// Reads the ring's mail, which comes only to one whose descriptor is known.
     pub(super) fn read_mail(&mut self) {
         for letter in self.mailbox.take() {
             match letter {

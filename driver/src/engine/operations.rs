@@ -99,7 +99,13 @@ impl Operations {
 
     pub(super) fn insert(&mut self, operation: Operation) -> u32 {
         if let Some(index) = self.free.pop() {
-            self.all[index as usize] = operation;
+            let place = &mut self.all[index as usize];
+            // The memory of its list of segments is used again.
+            let segments = std::mem::take(&mut place.segments);
+            *place = operation;
+            if place.segments.capacity() == 0 {
+                place.segments = segments;
+            }
             return index;
         }
         self.all.push(operation);
@@ -109,6 +115,7 @@ impl Operations {
     }
 
     pub(super) fn remove(&mut self, index: u32) {
+        self.all[index as usize].segments.clear();
         self.free.push(index);
     }
 

@@ -100,7 +100,10 @@ impl Engine {
     fn start(&mut self, index: u32) {
         let operation = self.operations.at_mut(index);
         let entry = operation.entry;
-        std::mem::swap(&mut operation.segments, &mut self.segments);
+        // Others find their memory when they are issued.
+        if !operation.segments.is_empty() {
+            std::mem::swap(&mut operation.segments, &mut self.segments);
+        }
         self.selected = 0;
         let outcome = self.issue(&entry, Caller::Engine(index));
         let operation = self.operations.at_mut(index);
@@ -186,7 +189,10 @@ impl Engine {
         let operation = self.operations.at(index);
         if !operation.skips {
             let (user_data, flags) = (operation.entry.sqe.user_data, operation.cqe_flags);
-            self.cq.post_big(Cqe { user_data, res, flags }, extra);
+            match extra {
+                None => self.cq.post(user_data, res, flags),
+                Some(_) => self.cq.post_big(Cqe { user_data, res, flags }, extra),
+            }
         }
     }
 

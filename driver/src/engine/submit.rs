@@ -27,7 +27,9 @@ impl Engine {
     pub(crate) fn submit(&mut self) -> io::Result<usize> {
         self.check_ours()?;
         self.gate.check(true, false).map_err(io::Error::from_raw_os_error)?;
-        self.read_mail();
+        if self.attentive {
+            self.read_mail();
+        }
         let (submitted, _) = self.consume(u32::MAX);
         self.announce();
         Ok(submitted as usize)
@@ -144,7 +146,9 @@ impl Engine {
         let plain = sqe.flags & ORDERED == 0 && self.order.is_idle();
         if !plain || matches!(prepared, Ok(Prepared::Timeout(_))) {
             self.keep(sqe, words, prepared, drains);
-            self.choose_path();
+            // What follows is in order with it.
+            self.straight = false;
+            self.attentive = true;
             return prepared.is_err() && sqe.flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK) == 0;
         }
         let entry = match prepared {

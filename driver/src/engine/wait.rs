@@ -66,8 +66,8 @@ impl Engine {
         if self.notifier.is_armed() {
             self.clear_events();
             ticked = self.notifier.has_ticked();
+            self.read_mail();
         }
-        self.read_mail();
         let (taken, busy) = self.reap_all();
         if self.attentive {
             self.attend();
@@ -131,7 +131,9 @@ impl Engine {
     pub(crate) fn submit_and_wait(&mut self, want: u32) -> io::Result<usize> {
         self.check_ours()?;
         self.gate.check(true, want != 0).map_err(io::Error::from_raw_os_error)?;
-        self.read_mail();
+        if self.attentive {
+            self.read_mail();
+        }
         let (submitted, all) = self.consume(u32::MAX);
         if want == 0 || !all {
             self.announce();

@@ -80,6 +80,8 @@ struct Generator {
     /// The program has drained entries, and so none that skip their completion: the kernel refuses one with
     /// the other.
     drains: bool,
+    /// Something of the device may be in the page cache (POSIX_FADV_WILLNEED): writes of it go to a worker.
+    cached: bool,
     program: Program,
     uses: Uses,
     next_name: u64,
@@ -105,6 +107,7 @@ impl Generator {
             dice: Dice::new(0),
             limits: Limits { features: Features::NONE, memory_alignment: 512, nvme: false },
             drains: false,
+            cached: false,
             program: Program::default(),
             uses: Uses::default(),
             next_name: 1,
