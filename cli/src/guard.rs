@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use dmaring_dma::sysfs::Sysfs;
 
-use crate::job::Completion;
+use crate::job::{Completion, Data};
 use crate::lanes::{Lanes, Options};
 use crate::plan::Extent;
 use crate::signature::{self, Reader};
@@ -80,7 +80,7 @@ fn users(path: &Path) -> String {
 }
 
 fn refuse_signatures(target: &Target, extent: &Extent) -> anyhow::Result<()> {
-    let options = Options { slots: 1, slot_bytes: Reader::chunk_bytes(), plain: false, fua: false };
+    let options = Options { slots: 1, slot_bytes: Reader::chunk_bytes(), data: Data::Registered, fua: false };
     // Interrupt: the kernel polls only where it was set up for that.
     let mut lanes = Lanes::new(target.ring(1, Completion::Interrupt)?, options)?;
     // A file may end within a block; nothing stands in that part.

@@ -155,6 +155,17 @@ pub enum Limit {
     Time(Duration),
 }
 
+/// Where the data of I/Os is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// In memory of the ring that is registered with it.
+    Registered,
+    /// In memory of the ring that is not registered.
+    Ring,
+    /// In any memory of the program, aligned to pages.
+    Ordinary,
+}
+
 /// A job that makes sense, before it is known what it runs on.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
@@ -167,7 +178,7 @@ pub struct Job {
     pub read_percent: u8,
     pub seed: u64,
     pub fua: bool,
-    pub plain: bool,
+    pub data: Data,
     pub latency: bool,
 }
 
@@ -226,7 +237,7 @@ impl JobArgs {
             read_percent,
             seed: self.seed,
             fua: self.fua,
-            plain: self.plain,
+            data: if self.plain { Data::Ordinary } else { Data::Registered },
             latency: !self.no_latency,
         })
     }

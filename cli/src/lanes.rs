@@ -9,6 +9,8 @@ use anyhow::Context;
 use dmaring::{Backend, DmaBuf, Ring, SubmissionQueue};
 use io_uring::{opcode, squeue, types};
 
+use crate::job::Data;
+
 pub use bare::{Bare, Came};
 
 /// The device that a ring was opened on.
@@ -62,8 +64,8 @@ pub struct Batch<'a> {
 }
 
 enum Memory {
-    /// Reachable by the device, and registered.
-    Dma(DmaBuf),
+    /// Reachable by the device; registered or not.
+    Dma { buffer: DmaBuf, registered: bool },
     /// Any memory; aligned to pages, as the kernel may want for O_DIRECT.
     Plain(Vec<Page>),
 }
@@ -75,9 +77,13 @@ struct Page([u8; PAGE]);
 impl Memory {
     fn base(&mut self) -> *mut u8 {
         match self {
-            Self::Dma(buffer) => buffer.as_mut_ptr(),
+            Self::Dma { buffer, .. } => buffer.as_mut_ptr(),
             Self::Plain(pages) => pages.as_mut_ptr().cast(),
         }
+    }
+
+    fn is_registered(&self) -> bool {
+        matches!(self, Self::Dma { registered: true, .. })
     }
 }
 
@@ -88,8 +94,8 @@ pub struct Options {
     pub slots: u32,
     /// Most bytes of one I/O.
     pub slot_bytes: usize,
-    /// Ordinary memory instead of registered memory.
-    pub plain: bool,
+    /// Where the slots are.
+    pub data: Data,
     /// Write through any volatile cache.
     pub fua: bool,
 }
@@ -101,25 +107,27 @@ impl Lanes {
     /// The memory cannot be had or registered.
     pub fn new(ring: Ring, options: Options) -> anyhow::Result<Self> {
         let len = options.slots as usize * options.slot_bytes;
-        let memory = if options.plain {
+        let registered = options.data == Data::Registered;
+        let memory = if options.data == Data::Ordinary {
             Memory::Plain(vec![Page([0; PAGE]); len.div_ceil(PAGE)])
         } else {
-            let mut buffer = ring.alloc(len)?;
-            let iovec = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len };
-            // SAFETY: `memory` holds the buffer until the ring, an earlier field, has been dropped.
-            let registered = unsafe { ring.submitter().register_buffers(&[iovec]) };
-            registered.with_context(|| {
-                format!("registering {len} bytes of buffers (--plain does without; `ulimit -l` may be too low)")
-            })?;
-            Memory::Dma(buffer)
+            Memory::Dma { buffer: ring.alloc(len)?, registered }
         };
-        let slots = Slots {
+        let mut slots = Slots {
             memory,
             slot_bytes: options.slot_bytes,
             busy: vec![false; options.slots as usize],
             in_flight: 0,
             write_flags: if options.fua { libc::RWF_DSYNC } else { 0 },
         };
+        if registered {
+            let iovec = libc::iovec { iov_base: slots.memory.base().cast(), iov_len: len };
+            // SAFETY: the slots hold the buffer until the ring, an earlier field, has been dropped.
+            let registered = unsafe { ring.submitter().register_buffers(&[iovec]) };
+            registered.with_context(|| {
+                format!("registering {len} bytes of buffers (--plain does without; `ulimit -l` may be too low)")
+            })?;
+        }
         Ok(Self { ring, slots })
     }
 
@@ -305,7 +313,7 @@ impl Batch<'_> {
     /// If the slot is busy or shorter, which is a mistake in this program.
     pub fn push_some(&mut self, slot: usize, op: Op, len: usize) {
         assert!(!self.slots.busy[slot] && len <= self.slots.slot_bytes);
-        let registered = matches!(self.slots.memory, Memory::Dma(_));
+        let registered = self.slots.memory.is_registered();
         let pointer = self.slots.memory.base().wrapping_add(slot * self.slots.slot_bytes);
         // A slot is at most 1 GiB (see `job`).
         let (len, offset) = (len as u32, op.offset);

@@ -111,7 +111,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::job::{Limit, Rw};
+    use crate::job::{Data, Limit, Rw};
 
     const SIZE: u64 = 1 << 20;
 
@@ -131,7 +131,7 @@ mod tests {
             read_percent: 100,
             seed: 1,
             fua: false,
-            plain: false,
+            data: Data::Registered,
             latency: true,
         }
     }

@@ -6,7 +6,7 @@ use dmaring_qemu::Section;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::session::{Sample, Session};
-use crate::job::Completion;
+use crate::job::{Completion, Data};
 use crate::machine::Machine;
 use crate::verify::Verified;
 
@@ -52,7 +52,7 @@ pub struct Run {
     pub bs: u64,
     pub iodepth: u32,
     pub numjobs: u32,
-    /// Ordinary memory instead of registered memory.
+    /// No registered memory: of the ring where instructions are counted, any memory elsewhere.
     #[serde(default, skip_serializing_if = "is_false")]
     pub plain: bool,
     pub seconds: f64,
@@ -170,7 +170,7 @@ impl Run {
             bs: job.bs,
             iodepth: job.iodepth,
             numjobs: job.numjobs,
-            plain: job.plain,
+            plain: job.data != Data::Registered,
             seconds: 0.0,
             ios: 0,
             reads: 0,

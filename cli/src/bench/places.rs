@@ -153,7 +153,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::job::Limit;
+    use crate::job::{Data, Limit};
 
     fn job(rw: Rw, read_percent: u8) -> Job {
         Job {
@@ -165,7 +165,7 @@ mod tests {
             read_percent,
             seed: 1,
             fua: false,
-            plain: false,
+            data: Data::Registered,
             latency: true,
         }
     }

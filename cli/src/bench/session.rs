@@ -104,7 +104,7 @@ impl Session {
         let mut workers = Vec::new();
         for (index, region) in (0..).zip(&plan.regions) {
             let ring = target.ring(job.iodepth, completion)?;
-            let options = Options { slots: job.iodepth, slot_bytes: job.bs as usize, plain: job.plain, fua: job.fua };
+            let options = Options { slots: job.iodepth, slot_bytes: job.bs as usize, data: job.data, fua: job.fua };
             let mut lanes = Lanes::new(ring, options)?;
             probe(&mut lanes, region, job.bs as usize)?;
             let mut block = vec![0; job.bs as usize];

@@ -11,7 +11,7 @@ use crate::bench::conclude;
 use crate::bench::session::Session;
 use crate::guard;
 use crate::interrupt::Interrupt;
-use crate::job::{Completion, Job, JobArgs, RegionArgs, Rw};
+use crate::job::{Completion, Data, Job, JobArgs, RegionArgs, Rw};
 use crate::machine::Machine;
 use crate::output::JsonSink;
 use crate::plan::Plan;
@@ -20,6 +20,8 @@ use crate::swap::{Pair, Roles, parse_pair};
 use crate::target::Target;
 
 const DEPTHS: [u32; 4] = [1, 4, 32, 128];
+/// Of our plain reads.
+const PLAIN_DEPTHS: [u32; 2] = [1, 32];
 /// Of entries that do nothing.
 const NOP_DEPTH: u32 = 32;
 
@@ -43,7 +45,7 @@ pub struct CountRows {
 struct Row {
     on_vfio: bool,
     completion: Completion,
-    plain: bool,
+    data: Data,
     depth: u32,
     rw: Rw,
 }
@@ -111,24 +113,25 @@ fn measure(
 
 impl Row {
     fn job(self, job: Job) -> Job {
-        Job { rw: self.rw, iodepth: self.depth, plain: self.plain, ..job }
+        Job { rw: self.rw, iodepth: self.depth, data: self.data, ..job }
     }
 }
 
 fn rows(rw: Rw) -> Vec<Row> {
     let (poll, interrupt) = (Completion::Poll, Completion::Interrupt);
     let mut rows = Vec::new();
-    for (on_vfio, completion, plain) in [
-        (true, poll, false),
-        (true, interrupt, false),
-        (false, poll, false),
-        (false, interrupt, false),
-        (false, interrupt, true),
+    for (on_vfio, completion, data, depths) in [
+        (true, poll, Data::Registered, &DEPTHS[..]),
+        (true, interrupt, Data::Registered, &DEPTHS),
+        (true, poll, Data::Ring, &PLAIN_DEPTHS),
+        (false, poll, Data::Registered, &DEPTHS),
+        (false, interrupt, Data::Registered, &DEPTHS),
+        (false, interrupt, Data::Ring, &DEPTHS),
     ] {
-        rows.extend(DEPTHS.map(|depth| Row { on_vfio, completion, plain, depth, rw }));
+        rows.extend(depths.iter().map(|&depth| Row { on_vfio, completion, data, depth, rw }));
     }
     for (on_vfio, completion) in [(true, poll), (false, interrupt)] {
-        rows.push(Row { on_vfio, completion, plain: false, depth: NOP_DEPTH, rw: Rw::Nop });
+        rows.push(Row { on_vfio, completion, data: Data::Registered, depth: NOP_DEPTH, rw: Rw::Nop });
     }
     rows
 }

@@ -9,7 +9,7 @@ use std::io;
 use dmaring::mark::{BEGIN, END, mark};
 use io_uring::{opcode, squeue};
 
-use super::{BUFFER, DEVICE, Lanes, Memory};
+use super::{BUFFER, DEVICE, Lanes};
 use crate::plan::Region;
 
 /// What came back.
@@ -57,13 +57,13 @@ impl Lanes {
         let len = self.slots.slot_bytes as u32;
         let pointer = |slot: u32| base.wrapping_add(slot as usize * len as usize);
         let whole = len.cast_signed();
-        match (what, &self.slots.memory) {
+        match (what, self.slots.memory.is_registered()) {
             (Bare::Nop, _) => self.spin(ios, seed, 0, |_, _| opcode::Nop::new().build()),
-            (Bare::Read(region), Memory::Dma(_)) => self.spin(ios, seed, whole, |slot, random| {
+            (Bare::Read(region), true) => self.spin(ios, seed, whole, |slot, random| {
                 let offset = region.at(below(random, region.blocks));
                 opcode::ReadFixed::new(DEVICE, pointer(slot), len, BUFFER).offset(offset).build()
             }),
-            (Bare::Read(region), Memory::Plain(_)) => self.spin(ios, seed, whole, |slot, random| {
+            (Bare::Read(region), false) => self.spin(ios, seed, whole, |slot, random| {
                 let offset = region.at(below(random, region.blocks));
                 opcode::Read::new(DEVICE, pointer(slot), len).offset(offset).build()
             }),
