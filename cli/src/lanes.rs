@@ -2,6 +2,8 @@
 #![expect(unsafe_code)]
 
 mod bare;
+mod provided;
+mod together;
 
 use std::io;
 
@@ -12,6 +14,7 @@ use io_uring::{opcode, squeue, types};
 use crate::job::Data;
 
 pub use bare::{Bare, Came};
+pub use together::Together;
 
 /// The device that a ring was opened on.
 const DEVICE: types::Fixed = types::Fixed(0);
@@ -46,6 +49,8 @@ pub struct Lanes {
     /// Before the memory, as it may still be told to write to it.
     ring: Ring,
     slots: Slots,
+    /// Buffers that the ring picks, where it does.
+    provided: Option<provided::BufferRing>,
 }
 
 struct Slots {
@@ -128,7 +133,7 @@ impl Lanes {
                 format!("registering {len} bytes of buffers (--plain does without; `ulimit -l` may be too low)")
             })?;
         }
-        Ok(Self { ring, slots })
+        Ok(Self { ring, slots, provided: None })
     }
 
     /// The ring, for what it says of itself.
@@ -158,7 +163,13 @@ impl Lanes {
     /// The ring's answer; a signal that cuts the wait short is none.
     #[inline]
     pub fn submit_and_wait(&mut self) -> io::Result<()> {
-        match self.ring.submit_and_wait(1) {
+        self.submit_and_wait_for(1)
+    }
+
+    /// As [`submit_and_wait`](Self::submit_and_wait), for at least so many.
+    #[inline]
+    fn submit_and_wait_for(&mut self, completions: usize) -> io::Result<()> {
+        match self.ring.submit_and_wait(completions) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             other => other.map(drop),
         }

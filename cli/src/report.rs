@@ -6,6 +6,7 @@ use dmaring_qemu::Section;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::session::{Sample, Session};
+use crate::count::operations::OperationRun;
 use crate::job::{Completion, Data};
 use crate::machine::Machine;
 use crate::verify::Verified;
@@ -30,6 +31,9 @@ pub struct Report {
     /// With rounds: the runs with the same backend and completion, added up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub summary: Vec<Run>,
+    /// Operations besides plain I/O, where instructions are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<OperationRun>,
     /// What was left out and why, and what was checked.
     pub notes: Vec<String>,
 }
@@ -146,13 +150,15 @@ impl Report {
             interrupted: false,
             runs: Vec::new(),
             summary: Vec::new(),
+            operations: Vec::new(),
             notes: Vec::new(),
         }
     }
 
     /// What makes the exit status other than 0: failed I/O and wrong data.
     pub fn complaints(&self) -> Vec<String> {
-        self.runs.iter().flat_map(Run::complaints).collect()
+        let operations = self.operations.iter().filter_map(OperationRun::complaint);
+        self.runs.iter().flat_map(Run::complaints).chain(operations).collect()
     }
 }
 

@@ -14,6 +14,8 @@ pub const END: u8 = 102;
 pub const POLL: u8 = 120;
 /// Stands after one that found too few, when another follows.
 pub const EMPTY: u8 = 121;
+/// Stands where completions of a device are taken: the look was not in vain, even if they are too few.
+pub const FOUND: u8 = 122;
 
 /// `nop dword ptr [rax + 0x4d524b00 + ID]`; nothing on other processors than x86-64.
 #[inline(always)]

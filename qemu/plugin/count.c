@@ -6,10 +6,11 @@
  * A mark is a long NOP, `0f 1f 80 ID 4b 52 4d`, harmless where nobody looks for it:
  *
  *   101  a section begins         120  the program is about to look for completions
- *   102  it ends                  121  it found none, and will look again
+ *   102  it ends                  121  it found too few, and will look again
+ *                                 122  it found some
  *
- * What runs from a 120 to the next 120 or 102 is an empty poll if a 121 lies between. How often a
- * program polls in vain depends on the host's speed, so empty polls are counted apart.
+ * What runs from a 120 to the next 120 or 102 is an empty poll if a 121 lies between, and no 122 before
+ * it: a look that finds one of two completions has done something. How often a program polls in vain depends on the host's speed, so empty polls are counted apart.
  *
  * Each translated block is cut into stretches at its marks, and each stretch adds its length when it
  * is entered. Marks themselves are not counted. A string instruction with a repeat prefix counts
@@ -76,7 +77,7 @@ EXPORT int qemu_plugin_version = API;
 
 /* Counting. */
 
-enum { BEGIN = 101, END = 102, POLL = 120, EMPTY = 121 };
+enum { BEGIN = 101, END = 102, POLL = 120, EMPTY = 121, FOUND = 122 };
 enum { MAX_CPUS = 64, MAX_DEVICES = 32, LONGEST_INSN = 15 };
 enum { USER, KERNEL };
 
@@ -90,7 +91,7 @@ struct cpu {
     struct counts counts;
     /* The instructions so far when the poll at hand began. */
     uint64_t at_poll[2];
-    bool polling, in_vain;
+    bool polling, found, in_vain;
     /* The repeated string instruction that is being stepped through. */
     uint64_t repeated;
     /* The section that began on this CPU: what was counted then, here and elsewhere. */
@@ -233,12 +234,15 @@ static void handle_mark(unsigned index, struct cpu *cpu, unsigned mark)
         end_poll(cpu);
         cpu->counts.polls++;
         cpu->polling = true;
-        cpu->in_vain = false;
+        cpu->found = cpu->in_vain = false;
         cpu->at_poll[USER] = cpu->counts.insns[USER];
         cpu->at_poll[KERNEL] = cpu->counts.insns[KERNEL];
         break;
     case EMPTY:
-        cpu->in_vain = true;
+        cpu->in_vain = !cpu->found;
+        break;
+    case FOUND:
+        cpu->found = true;
         break;
     }
 }

@@ -31,7 +31,8 @@ pub(crate) const KERNEL_ARGS: [&str; 2] = ["iommu=pt", "nvme.poll_queues=1"];
 /// of whatever it did meanwhile, interrupts and ticks included.
 ///
 /// A mark is a long NOP, the bytes `0f 1f 80 ID 4b 52 4d`. ID 101 begins a section, 102 ends it; 120
-/// stands before a look for completions and 121 after one that was in vain and will be repeated.
+/// stands before a look for completions, 121 after one that will be repeated, and 122 between them if it was
+/// not in vain all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Section {
     /// 0, 1, … in the order in which sections ended.

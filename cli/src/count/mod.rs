@@ -1,12 +1,14 @@
 //! Counting instructions and MMIO accesses in a guest: what QEMU counted, beside what the guest measured.
 
 mod interrupts;
+pub mod operations;
 pub mod rows;
 
 use anyhow::bail;
 use comfy_table::{CellAlignment, Table};
 use dmaring_qemu::Section;
 
+use self::operations::OperationRun;
 use crate::report::{Counted, Report, Run};
 use crate::table;
 
@@ -49,13 +51,17 @@ pub fn sections(sections: &[Section]) -> String {
 /// # Errors
 /// They do not fit together.
 pub fn merge(report: &mut Report, sections: &[Section]) -> anyhow::Result<()> {
-    let (runs, counted) = (report.runs.len(), sections.len());
-    if runs != counted {
-        bail!("the guest has run {runs} jobs, and QEMU has counted {counted}: one of them is mistaken");
+    let (jobs, counted) = (report.runs.len() + report.operations.len(), sections.len());
+    if jobs != counted {
+        bail!("the guest has run {jobs} jobs, and QEMU has counted {counted}: one of them is mistaken");
     }
-    for (run, section) in report.runs.iter_mut().zip(sections) {
+    let (of_runs, of_operations) = sections.split_at(report.runs.len());
+    for (run, section) in report.runs.iter_mut().zip(of_runs) {
         let interrupts = run.interrupts_per_io * run.ios as f64;
         run.counted = Some(Counted::new(section.clone(), run.ios, interrupts.round() as u64));
+    }
+    for (operation, section) in report.operations.iter_mut().zip(of_operations) {
+        operation.set_counted(section);
     }
     Ok(())
 }
@@ -68,6 +74,10 @@ pub fn render(report: &Report) -> String {
     }
     text += "counted guest instructions per I/O, empty polls apart; polling, the kernel's are timer ticks\n";
     text += &format!("{}\n", counts(&report.runs));
+    if !report.operations.is_empty() {
+        text += "operations of the engine, per pair or read; nvme polls, the kernel has interrupts\n";
+        text += &format!("{}\n", operation_counts(&report.operations));
+    }
     for note in &report.notes {
         text += &format!("{note}\n");
     }
@@ -94,6 +104,28 @@ fn counts(runs: &[Run]) -> Table {
         ]);
     }
     align(&mut table, 3);
+    table
+}
+
+fn operation_counts(runs: &[OperationRun]) -> Table {
+    let header = ["backend", "operation", "at once", "per", "user", "kernel", "sum", "MMIO", "syscalls"];
+    let mut table = table::new(&header);
+    for run in runs {
+        let Some(each) = &run.counted else { continue };
+        let (user, kernel) = (each.user_instructions, each.kernel_instructions);
+        table.add_row([
+            run.backend.clone(),
+            run.operation.clone(),
+            run.at_once.to_string(),
+            run.per.clone(),
+            format!("{user:.1}"),
+            format!("{kernel:.1}"),
+            format!("{:.1}", user + kernel),
+            format!("{:.3}", each.mmio),
+            format!("{:.3}", run.syscalls),
+        ]);
+    }
+    align(&mut table, 2);
     table
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::interrupts;
+use super::operations::operations;
 use crate::bench::conclude;
 use crate::bench::session::Session;
 use crate::guard;
@@ -83,6 +84,21 @@ impl CountRows {
                     }
                 }
                 Err(error) => return Err(error),
+            }
+        }
+        for (on_vfio, completion) in [(true, Completion::Poll), (false, Completion::Interrupt)] {
+            let (target, extent) = if on_vfio { (&device, &on_device) } else { (&disk, &on_disk) };
+            let plan = Plan::new(Job { iodepth: 1, ..job }, &self.region, extent)?;
+            for operation in operations() {
+                if interrupt.status().is_some() {
+                    break;
+                }
+                match operation.measure(target, &extent.name, completion, &job, plan.regions[0]) {
+                    Ok(run) => report.operations.push(run),
+                    // An older kernel has not all of them.
+                    Err(error) if !on_vfio => report.notes.push(format!("left out: {error:#}")),
+                    Err(error) => return Err(error),
+                }
             }
         }
         report.interrupted = interrupt.status().is_some();

@@ -21,16 +21,23 @@ pub struct Came {
     pub bad: Option<(i32, u64)>,
 }
 
+impl Came {
+    /// Of `all`.
+    pub(super) fn new(all: u64, bad: &Bad) -> Self {
+        Self { good: all - bad.count, bad: (bad.count != 0).then_some((bad.first, bad.count)) }
+    }
+}
+
 /// Completions that are not what they should be.
 #[derive(Debug, Default)]
-struct Bad {
+pub(super) struct Bad {
     first: i32,
     count: u64,
 }
 
 impl Bad {
     #[cold]
-    fn add(&mut self, result: i32) {
+    pub(super) fn add(&mut self, result: i32) {
         if self.count == 0 {
             self.first = result;
         }
@@ -88,10 +95,7 @@ impl Lanes {
             while left != 0
                 && let Some(slot) = idle.pop()
             {
-                // Marsaglia's xorshift: three shifts a number.
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
+                random = next(random);
                 left -= 1;
                 // SAFETY: the slot is idle, and this loop waits for its completion before it is used again;
                 // the memory outlives the ring. The ring has an entry for each slot.
@@ -101,7 +105,7 @@ impl Lanes {
             drop(entries);
             if idle.len() == slots {
                 mark::<END>();
-                return Ok(Came { good: ios - bad.count, bad: (bad.count != 0).then_some((bad.first, bad.count)) });
+                return Ok(Came::new(ios, &bad));
             }
             self.submit_and_wait()?;
             for completion in self.ring.completion() {
@@ -114,7 +118,16 @@ impl Lanes {
     }
 }
 
+/// Marsaglia's xorshift: three shifts a number.
+#[inline(always)]
+pub(super) fn next(mut random: u64) -> u64 {
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^ random << 17
+}
+
 /// A number below `bound`, which is at most 2^32.
-fn below(random: u64, bound: u64) -> u64 {
+#[inline(always)]
+pub(super) fn below(random: u64, bound: u64) -> u64 {
     (random & 0xffff_ffff).wrapping_mul(bound) >> 32
 }

@@ -20,6 +20,7 @@ use super::rings::SlotRun;
 use crate::abi::entry::Sqe;
 use crate::abi::rings::RingView;
 use crate::abi::slots::SqeRun;
+use crate::mark::{FOUND, mark};
 use crate::spec::command::nvm;
 use crate::usermem::UserMemory;
 
@@ -194,6 +195,7 @@ impl IoQueue {
             }
         }
         if taken + stale != 0 {
+            mark::<FOUND>();
             self.give_back_entries();
         }
         taken
