@@ -17,6 +17,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, RGBColor, TextStyle, WHITE};
 use tempfile::NamedTempFile;
 
+use crate::count::operations::OperationRun;
 use crate::report::{Report, Run};
 
 const WIDTH: i32 = 1000;
@@ -106,7 +107,8 @@ fn bars(report: &Report, runs: &[Run]) -> Bars {
     if counted {
         let title = "Guest instructions per I/O, empty polls apart (fewer is better)";
         let legend = &[("program", USER), ("kernel", KERNEL)];
-        return Bars { title, legend, rows: runs.iter().filter_map(counted_bar).collect() };
+        let operations = report.operations.iter().filter_map(operation_bar);
+        return Bars { title, legend, rows: runs.iter().filter_map(counted_bar).chain(operations).collect() };
     }
     let title = match report.emulated {
         true => "I/Os per second, emulated: for comparing rows, not with hardware",
@@ -117,11 +119,21 @@ fn bars(report: &Report, runs: &[Run]) -> Bars {
 
 fn counted_bar(run: &Run) -> Option<Bar> {
     let counted = run.counted.as_ref()?;
-    let (user, kernel) = (counted.user_instructions_per_io, counted.kernel_instructions_per_io);
     let plain = if run.plain { ", plain" } else { "" };
     let label = format!("{} {}, {}{plain}, depth {}", run.backend, run.completion, run.rw, run.iodepth);
+    Some(instructions(label, counted.user_instructions_per_io, counted.kernel_instructions_per_io))
+}
+
+fn operation_bar(run: &OperationRun) -> Option<Bar> {
+    let each = run.counted.as_ref()?;
+    let OperationRun { backend, operation, at_once, per, .. } = run;
+    let label = format!("{backend}, {operation}, {at_once} at once, per {per}");
+    Some(instructions(label, each.user_instructions, each.kernel_instructions))
+}
+
+fn instructions(label: String, user: f64, kernel: f64) -> Bar {
     let figure = format!("{:.1} ({user:.1} + {kernel:.1})", user + kernel);
-    Some(Bar { label, parts: vec![(user, USER), (kernel, KERNEL)], figure })
+    Bar { label, parts: vec![(user, USER), (kernel, KERNEL)], figure }
 }
 
 fn timed_bar(run: &Run, emulated: bool) -> Bar {

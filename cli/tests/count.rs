@@ -163,7 +163,44 @@ fn the_table_has_every_row_and_its_figures_make_sense() {
         let nop = find(backend, completion, "nop", 32);
         assert_eq!(figure(&nop, "mmio_per_io"), 0.0, "{nop}");
     }
+    let operations = report["operations"].as_array().unwrap();
+    let operation = |backend: &str, name: &str, at_once: u64| {
+        let mut rows = operations.iter().filter(|row| {
+            (&row["backend"], &row["operation"], &row["at_once"]) == (&backend.into(), &name.into(), &at_once.into())
+        });
+        let row = rows.next().unwrap_or_else(|| panic!("no {backend} {name} {at_once} in:\n{table}"));
+        assert!(rows.next().is_none());
+        assert_eq!((&row["errors"], &row["count"]), (&0.into(), &640.into()), "{row}");
+        row.clone()
+    };
+    for backend in ["nvme", "kernel"] {
+        for at_once in [1, 16] {
+            let (plain, linked) = ("two reads", "two reads, IO_LINK");
+            let (plain, linked) = (operation(backend, plain, at_once), operation(backend, linked, at_once));
+            assert!(figure(&linked, "user_instructions") > figure(&plain, "user_instructions"), "{linked}");
+            // The device learns of the second read only when the first has ended.
+            assert!(figure(&linked, "mmio") >= figure(&plain, "mmio"), "{linked}");
+        }
+        for (name, at_once) in [
+            ("read, IO_DRAIN", 1),
+            ("reads, one IO_DRAIN", 32),
+            ("TIMEOUT, TIMEOUT_REMOVE", 1),
+            ("read, BUFFER_SELECT", 1),
+            ("read, BUFFER_SELECT", 32),
+        ] {
+            assert!(figure(&operation(backend, name, at_once), "user_instructions") > 30.0, "{name}");
+        }
+    }
+    assert_eq!(operations.len(), 18, "each has been looked at");
     let texts = svg_texts(&svg);
+    for row in operations {
+        let word = |name: &str| row[name].as_str().unwrap();
+        let (at_once, per) = (&row["at_once"], word("per"));
+        let label = format!("{}, {}, {at_once} at once, per {per}", word("backend"), word("operation"));
+        let (user, kernel) = (figure(row, "user_instructions"), figure(row, "kernel_instructions"));
+        let value = format!("{:.1} ({user:.1} + {kernel:.1})", user + kernel);
+        assert!(texts.contains(&label) && texts.contains(&value), "{label} {value}: {texts:?}");
+    }
     for row in report["runs"].as_array().unwrap() {
         let word = |name: &str| row[name].as_str().unwrap();
         let plain = if row["plain"].is_null() { "" } else { ", plain" };

@@ -150,6 +150,29 @@ mod tests {
     }
 
     #[test]
+    fn operations_have_the_sections_behind_those_of_the_runs() {
+        let mut report = Report::new(Machine::this(), String::new());
+        let operation = |name: &str| {
+            let json = serde_json::json!({
+                "device": "x", "backend": "nvme", "completion": "poll", "operation": name, "per": "pair",
+                "at_once": 16, "bs": 4096, "count": 100, "errors": 0, "syscalls": 0.25,
+            });
+            serde_json::from_value::<OperationRun>(json).unwrap()
+        };
+        assert!(!render(&report).contains("operations"), "{}", render(&report));
+        report.operations = vec![operation("first"), operation("second")];
+        let section = |user| Section { user, kernel: 50, ..Section::default() };
+        assert!(merge(&mut report, &[section(1)]).is_err());
+        merge(&mut report, &[section(1000), section(2000)]).unwrap();
+        let text = render(&report);
+        for row in ["nvme first 16 pair 10.0 0.5 10.5 0.000 0.250", "nvme second 16 pair 20.0 0.5 20.5 0.000 0.250"] {
+            assert!(text.lines().any(|line| line.split_whitespace().eq(row.split(' '))), "{row} is not in {text}");
+        }
+        let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(render(&again), text);
+    }
+
+    #[test]
     fn sections_are_told_in_rows() {
         assert!(sections(&[]).contains("no marked section"));
         let text = sections(&[Section { index: 0, user: 12345, empty_user: 678, ..Section::default() }]);
