@@ -23,6 +23,7 @@ mod case;
 mod cases;
 mod devices;
 pub mod differential;
+pub mod fuzz;
 mod harness;
 pub mod soak;
 mod support;
