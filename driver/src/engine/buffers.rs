@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dmaring_dma::{AddressSpace, Direction, DmaError, Mapping};
 
 use crate::nvme::{FixedBuffer, Segment};
-use crate::usermem::USER_END;
+use crate::usermem::{USER_END, UserMemory};
 
 const PAGE: u64 = 4096;
 /// Longest registered buffer (`io_buffer_validate`: 1 GiB).
@@ -39,6 +39,11 @@ impl Range {
             _ => Ok(range),
         }
     }
+
+    /// Whether the memory is there, to be written to (`pin_user_pages_fast`).
+    fn is_usable(&self, user: &UserMemory) -> bool {
+        self.len == 0 || user.is_usable(self.address, self.len, true)
+    }
 }
 
 /// The ring's registered buffers.
@@ -59,6 +64,11 @@ impl Buffers {
         Self::tagged(ranges, tags)
     }
 
+    /// Whether the memory of all buffers is there.
+    pub(super) fn are_usable(&self, user: &UserMemory) -> bool {
+        self.ranges.iter().all(|range| range.is_usable(user))
+    }
+
     fn tagged(ranges: Vec<Range>, tags: &[u64]) -> Result<Self, i32> {
         let mut tags = tags.to_vec();
         tags.resize(ranges.len(), 0);
@@ -76,12 +86,19 @@ impl Buffers {
 
     /// Replaces buffers from `offset` on, which are there, until one is not good. Answers how many, the tags
     /// of those that have gone, and what was wrong.
-    pub(super) fn update(&mut self, offset: u32, iovecs: &[libc::iovec], tags: &[u64]) -> (u32, Vec<u64>, Option<i32>) {
+    pub(super) fn update(
+        &mut self,
+        offset: u32,
+        iovecs: &[libc::iovec],
+        tags: &[u64],
+        user: &UserMemory,
+    ) -> (u32, Vec<u64>, Option<i32>) {
         let mut gone = Vec::new();
         for (i, iovec) in iovecs.iter().enumerate() {
             let tag = tags.get(i).copied().unwrap_or(0);
             let range = match Range::check(iovec) {
                 Ok(range) if range.len == 0 && tag != 0 => return (i as u32, gone, Some(libc::EINVAL)),
+                Ok(range) if !range.is_usable(user) => return (i as u32, gone, Some(libc::EFAULT)),
                 Ok(range) => range,
                 Err(errno) => return (i as u32, gone, Some(errno)),
             };

@@ -89,7 +89,9 @@ impl Engine {
         if len == 0 || len > longest {
             return Err(libc::EINVAL);
         }
-        if self.segments.iter().any(|s| !self.user.plausible(s.address, s.len)) {
+        // Found out when the pages are taken. What is read is written to memory.
+        let fills = !command.is_write();
+        if self.segments.iter().any(|s| !self.user.is_usable(s.address, s.len, fills)) {
             return Err(libc::EFAULT);
         }
         self.segments.retain(|s| s.len != 0);

@@ -11,7 +11,7 @@ use crate::abi::register::RsrcUpdate2;
 use crate::nvme::LineTarget;
 
 /// Most places of a table (`IORING_MAX_FIXED_FILES`).
-const MOST_FILES: usize = 1 << 20;
+pub(super) const MOST_FILES: usize = 1 << 20;
 
 impl Engine {
     pub(crate) fn files(&mut self) -> &mut Files {
@@ -74,7 +74,8 @@ impl Engine {
                 break Ok(());
             }
             let i = u64::from(done);
-            if let Err(errno) = self.update_file(update.offset + done, update.data + 4 * i, update.tags, i) {
+            if let Err(errno) = self.update_file(update.offset + done, update.data.wrapping_add(4 * i), update.tags, i)
+            {
                 break Err(errno);
             }
             done += 1;
@@ -87,7 +88,7 @@ impl Engine {
     }
 
     fn update_file(&mut self, place: u32, fd: u64, tags: u64, i: u64) -> Result<(), i32> {
-        let tag = if tags == 0 { 0 } else { self.user.read::<u64>(tags + 8 * i).ok_or(libc::EFAULT)? };
+        let tag = if tags == 0 { 0 } else { self.user.read::<u64>(tags.wrapping_add(8 * i)).ok_or(libc::EFAULT)? };
         let fd = self.user.read::<i32>(fd).ok_or(libc::EFAULT)?;
         if (fd == IORING_REGISTER_FILES_SKIP || fd == -1) && tag != 0 {
             return Err(libc::EINVAL);
@@ -134,7 +135,7 @@ impl Engine {
         let mut done = 0;
         let mut failed = 0;
         while done < count {
-            let at = fds + 4 * u64::from(done);
+            let at = fds.wrapping_add(4 * u64::from(done));
             let put = self.user.read::<i32>(at).ok_or(libc::EFAULT).and_then(|fd| self.put_file_anywhere(fd));
             match put {
                 Ok(place) => {

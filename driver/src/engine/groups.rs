@@ -211,7 +211,7 @@ impl BufferRing {
             let left = buffer - used;
             // One of no length is never used up: whoever puts it there blocks the ring.
             if left > 0 && left >= self.least || used == 0 {
-                user.write(self.place(), &[address + u64::from(used)])?;
+                user.write(self.place(), &[address.wrapping_add(u64::from(used))])?;
                 user.write(self.place() + 8, &[left])?;
                 return Some(false);
             }

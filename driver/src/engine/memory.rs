@@ -63,6 +63,9 @@ impl Engine {
             return Err(refused(libc::EBUSY));
         }
         let buffers = Buffers::check(iovecs, tags).map_err(refused)?;
+        if !buffers.are_usable(&self.user) {
+            return Err(refused(libc::EFAULT));
+        }
         // SAFETY: the caller's promise.
         unsafe { self.use_buffers(buffers) }
     }
@@ -79,7 +82,7 @@ impl Engine {
         tags: &[u64],
     ) -> Result<u32, Error> {
         let mut buffers = self.buffers.clone();
-        let (done, gone, failed) = buffers.update(offset, iovecs, tags);
+        let (done, gone, failed) = buffers.update(offset, iovecs, tags, &self.user);
         // SAFETY: the caller's promise.
         unsafe { self.use_buffers(buffers) }?;
         self.tell_tags(&gone);

@@ -28,7 +28,7 @@ impl Engine {
         // Beyond the operations that there are nothing is looked at.
         let count = (argument.count as usize).min(usize::from(IORING_OP_LAST));
         let header = self.user.read::<Probe>(argument.address).ok_or(libc::EFAULT)?;
-        let ops = self.user.read_many::<ProbeOp>(argument.address + 16, count).ok_or(libc::EFAULT)?;
+        let ops = self.user.read_many::<ProbeOp>(argument.address.wrapping_add(16), count).ok_or(libc::EFAULT)?;
         // The program's memory must be zeroed, for what may come to stand there.
         if header != Probe::default() || ops.iter().any(|op| *op != ProbeOp::default()) {
             return Err(libc::EINVAL);

@@ -11,6 +11,7 @@ use zerocopy::FromZeros;
 use super::Engine;
 use super::buffers::{Buffers, MOST_BUFFERS};
 use super::cancel::Wanted;
+use super::file_table::MOST_FILES;
 use super::mailbox::{find, lock};
 use super::memory::refused;
 use super::prepare::are_cancel_flags;
@@ -220,7 +221,12 @@ impl Engine {
         if self.files.has_fixed() {
             return Err(libc::EBUSY);
         }
-        if count == 0 { Err(libc::EINVAL) } else { Ok(()) }
+        match count {
+            0 => Err(libc::EINVAL),
+            // Before anything of that length is made.
+            count if count as usize > MOST_FILES => Err(libc::EMFILE),
+            _ => Ok(()),
+        }
     }
 
     fn register_files2(&mut self, argument: Argument) -> Result<(), i32> {

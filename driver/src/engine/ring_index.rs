@@ -86,7 +86,7 @@ fn each(argument: Argument, mut one: impl FnMut(u64) -> Result<(), i32>) -> Resu
         return Err(libc::EINVAL);
     }
     for i in 0..argument.count {
-        if let Err(errno) = one(argument.address + 16 * u64::from(i)) {
+        if let Err(errno) = one(argument.address.wrapping_add(16 * u64::from(i))) {
             return if i == 0 { Err(errno) } else { Ok(i) };
         }
     }
