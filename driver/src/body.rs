@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use dmaring_dma::DmaBuf;
@@ -308,6 +309,13 @@ impl Body {
                 }
                 stats
             }
+        }
+    }
+
+    pub(crate) fn ring_memory(&self) -> Option<[(NonNull<u8>, usize); 2]> {
+        match &self.inner {
+            Inner::Device(device) => Some(device.memory.parts()),
+            Inner::Kernel(_) => None,
         }
     }
 

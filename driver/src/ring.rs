@@ -4,6 +4,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
+use std::ptr::NonNull;
 
 use dmaring_dma::DmaBuf;
 use dmaring_dma::pci::PciAddress;
@@ -207,6 +208,14 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
     #[must_use]
     pub fn params(&self) -> Params {
         self.body.params()
+    }
+
+    /// Where both rings and where the submission entries of a device ring stand, with their lengths: what a
+    /// program maps from the descriptor of a kernel ring. Its words are atomics; for programs that misuse them.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn ring_memory(&self) -> Option<[(NonNull<u8>, usize); 2]> {
+        self.body.ring_memory()
     }
 
     /// Memory of both rings and the submission entries, in bytes.

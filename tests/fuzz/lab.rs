@@ -219,6 +219,12 @@ impl<S: Slot, C: Completion> Lab<S, C> {
         }
     }
 
+    /// Lets the ring advance without submitting anything.
+    pub(super) fn wait_for_events(&mut self, program: &mut Program<'_>) {
+        let time = program.arena.argument(&[0; 16]);
+        calls::enter(&self.rig.ring, 0, 0, GETEVENTS | EXT_ARG, Some(&getevents(0, 0, 0, time)));
+    }
+
     /// Cancels all timeouts (`IORING_REGISTER_SYNC_CANCEL` with `IORING_ASYNC_CANCEL_ANY`).
     pub(super) fn cancel(&mut self, program: &mut Program<'_>) {
         let argument = fields::<64>(&[&[0; 8], &(-1i32).to_ne_bytes(), &4u32.to_ne_bytes(), &[0xff; 16], &[0; 32]]);

@@ -3,6 +3,9 @@
 //! ```text
 //! cargo run --release -p dmaring-tests --bin fuzz -- TARGET [--seconds N] [--seed S [--rounds N]]
 //!   entries     entries of all kinds in batches
+//!   registers   io_uring_register(2)
+//!   indices     a program that writes what it likes into the memory of its rings
+//!   enter       io_uring_enter(2)
 //! ```
 //! A round is made of its seed, and ends with the ring: nothing panics, hangs, writes where no entry has said
 //! so, or completes what was never begun, and all descriptors are gone. Whatever fails, the seed of the round
@@ -10,10 +13,13 @@
 //! up to the moment, so such a round may need several runs.
 
 mod arena;
+mod enter;
 mod entries;
+mod indices;
 mod lab;
 mod ledger;
 mod program;
+mod registers;
 mod watch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +31,7 @@ use self::lab::Outcome;
 use crate::support::pattern::Random;
 
 /// What can be fuzzed.
-pub const TARGETS: [&str; 1] = ["entries"];
+pub const TARGETS: [&str; 4] = ["entries", "registers", "indices", "enter"];
 
 /// How long, unless it is said.
 const SECONDS: u64 = 60;
@@ -75,7 +81,9 @@ fn round(target: &str, seed: u64, arena: &mut Arena) -> Outcome {
     let random = Random::new(scrambler.below(u64::MAX));
     match target {
         "entries" => lab::round(&entries::Entries, random, arena),
-        _ => Err(format!("there is no target {target}")),
+        "registers" => lab::round(&registers::Registers, random, arena),
+        "indices" => lab::round(&indices::Indices, random, arena),
+        _ => lab::round(&enter::Enter, random, arena),
     }
 }
 
