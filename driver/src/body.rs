@@ -314,7 +314,7 @@ impl Body {
 
     pub(crate) fn ring_memory(&self) -> Option<[(NonNull<u8>, usize); 2]> {
         match &self.inner {
-            Inner::Device(device) => Some(device.memory.parts()),
+            Inner::Device(device) => Some(device.memory.borrow().parts()),
             Inner::Kernel(_) => None,
         }
     }

@@ -127,3 +127,22 @@ pub(crate) const COMMON: &[&[Case]] = match COMMON_AND_DEVICE.split_last() {
     Some((_device_only, common)) => common,
     None => &[],
 };
+
+/// On devices, what a third way of waiting may change.
+pub(crate) const WAITING: &[&[Case]] = &[
+    nop::ALL,
+    transfers::ALL,
+    flush::ALL,
+    batch::ALL,
+    overflow::ALL,
+    queue::ALL,
+    wake::ALL,
+    modes::ALL,
+    links::ALL,
+    drain::ALL,
+    timeouts::ALL,
+    link_timeouts::ALL,
+    messages::ALL,
+    threads::ALL,
+    waits::ALL,
+];

@@ -99,6 +99,10 @@ fn flags_are_refused_together_as_the_kernel_does(bench: &Bench) -> Outcome {
             // Of the flag alone, with another, and with two others.
             for third in &flags[j..] {
                 let together = first | second | third;
+                // A ring on a device is more to make: those of three flags are only made where they are refused.
+                if bench.is_device() && third != second && verdict(together) == 0 {
+                    continue;
+                }
                 let (found, expected) = (open(bench, together), verdict(together));
                 if found != expected {
                     wrong.push(format!("{together:#x}: {found}, expected {expected}"));

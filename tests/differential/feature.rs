@@ -100,6 +100,11 @@ impl Features {
     #[cfg(test)]
     pub(super) const ALL: Self = Self(u32::MAX);
 
+    #[cfg(test)]
+    pub(super) fn of(list: &[Feature]) -> Self {
+        list.iter().fold(Self::NONE, |set, feature| set.with(*feature))
+    }
+
     /// Those in which a kernel does as 6.18.
     pub(super) fn at(version: Version) -> Self {
         let known = FEATURES.iter().filter(|(_, _, (major, minor))| version >= Version::new(*major, *minor));

@@ -7,10 +7,10 @@ use dmaring::abi::flags::{IORING_SETUP_IOPOLL, IORING_SETUP_R_DISABLED, IORING_S
 use super::lab::{Lab, Outcome, Slot, Target};
 use super::ledger::is_errno;
 use super::program::Program;
+use crate::support::calls::low;
 use crate::support::calls::{
     self, ABS_TIMER, EXT_ARG, EXT_ARG_REG, GETEVENTS, NO_IOWAIT, NOTHING, REGISTERED_RING, fields, getevents, reg_wait,
 };
-use crate::support::control::low;
 use crate::support::pattern::Random;
 use crate::support::rig::Completion;
 

@@ -168,6 +168,11 @@ impl RingMemory {
         self.view
     }
 
+    /// Where both rings are, and the submission entries, with their lengths in bytes.
+    pub(crate) fn parts(&self) -> [(NonNull<u8>, usize); 2] {
+        [&self.rings, &self.sqes].map(|map| (map.base.cast(), map.len.get()))
+    }
+
     /// Bytes of all mappings.
     pub(crate) fn len_bytes(&self) -> usize {
         self.rings.len.get() + self.sqes.len.get()

@@ -108,6 +108,11 @@ impl Completions {
         self.loses = yes;
     }
 
+    /// Posts one completion if the ring has room for it now.
+    pub(crate) fn post_if_room(&mut self, cqe: Cqe) -> bool {
+        self.backlog.is_empty() && self.write(cqe, None)
+    }
+
     /// Tells the caller of an end.
     #[inline]
     pub(crate) fn end(&mut self, caller: Caller, res: i32, extra: Extra) {

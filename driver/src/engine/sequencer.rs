@@ -218,32 +218,14 @@ impl Engine {
     fn timeout_expired(&mut self, pending: Pending) {
         let operation = pending.operation;
         let entry = &self.operations.at(operation).entry;
-        if self.timers.renew(pending) {
-            self.cq.post(entry.sqe.user_data, -libc::ETIME, IORING_CQE_F_MORE);
+        let cqe = Cqe { user_data: entry.sqe.user_data, res: -libc::ETIME, flags: IORING_CQE_F_MORE };
+        // It ends with a ring that is full (`io_timeout_complete`): however short, it floods nobody.
+        if pending.goes_on() && self.cq.post_if_room(cqe) {
+            self.timers.renew(pending);
         } else {
             let succeeds = matches!(entry.prepared, Prepared::Timeout(timeout) if timeout.succeeds);
             self.complete(operation, -libc::ETIME, !succeeds, None);
-        let Some(expired) = self.timers.expired() else { return false };
-        let operation = expired.operation;
-        if expired.linked {
-            self.link_timeout_expired(operation);
-        } else if expired.again {
-            let user_data = self.operations.at(operation).entry.sqe.user_data;
-            let cqe = Cqe { user_data, res: -libc::ETIME, flags: IORING_CQE_F_MORE };
-            // It ends with a ring that is full (`io_timeout_complete`): however short, it floods nobody.
-            if !self.cq.post_if_room(cqe) {
-                self.timers.remove(|pending, _| pending == operation);
-                self.timeout_expired(operation);
-            }
-        } else {
-            self.timeout_expired(operation);
         }
-    }
-
-    fn timeout_expired(&mut self, operation: u32) {
-        let succeeds =
-            matches!(self.operations.at(operation).entry.prepared, Prepared::Timeout(timeout) if timeout.succeeds);
-        self.complete(operation, -libc::ETIME, !succeeds, None);
     }
 
     /// What a `LINK_TIMEOUT` watches over is cancelled if it can be: a command of a device cannot

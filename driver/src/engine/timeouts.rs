@@ -101,6 +101,13 @@ pub(super) struct Pending {
     due: u64,
 }
 
+impl Pending {
+    /// Whether it expires again (`io_timeout_finish`).
+    pub(super) fn goes_on(&self) -> bool {
+        self.timeout.multishot && (self.timeout.count == 0 || self.repeats > 1)
+    }
+}
+
 /// A timeout that has expired: it is not pending any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
@@ -247,16 +254,12 @@ impl Timers {
         None
     }
 
-    /// Whether one that has expired is pending again, for its next time (`io_timeout_finish`).
-    pub(super) fn renew(&mut self, mut pending: Pending) -> bool {
-        let goes_on = pending.timeout.multishot && (pending.timeout.count == 0 || pending.repeats > 1);
-        if goes_on {
-            pending.repeats = pending.repeats.saturating_sub(1);
-            pending.due = pending.timeout.due();
-            self.due[pending.timeout.clock as usize].insert((pending.due, pending.operation));
-            self.list.push_back(pending);
-        }
-        goes_on
+    /// One that has expired is pending again, for its next time.
+    pub(super) fn renew(&mut self, mut pending: Pending) {
+        pending.repeats = pending.repeats.saturating_sub(1);
+        pending.due = pending.timeout.due();
+        self.due[pending.timeout.clock as usize].insert((pending.due, pending.operation));
+        self.list.push_back(pending);
     }
 
     /// How long it takes until the next one is due.
@@ -318,7 +321,10 @@ mod tests {
         for again in [true, false] {
             let Some(Expired::Timeout(pending)) = timers.expired() else { panic!("it is due") };
             assert!(!timers.remove(|_, _| true).is_some(), "what has expired is not found");
-            assert_eq!((pending.operation, timers.renew(pending)), (7, again));
+            assert_eq!((pending.operation, pending.goes_on()), (7, again));
+            if again {
+                timers.renew(pending);
+            }
         }
         assert_eq!(timers.expired(), None);
         assert!(timers.is_empty() && timers.next().is_none());

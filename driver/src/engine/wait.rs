@@ -200,8 +200,7 @@ impl Engine {
                     Some(left) => Some(left),
                     None => break Err(io::Error::from_raw_os_error(libc::ETIME)),
                 }
-            } else if more || limits.patient || self.notifier.is_armed() {
-            } else if more || (self.notifier.is_armed() && !self.rules.iopoll) {
+            } else if more || limits.patient || (self.notifier.is_armed() && !self.rules.iopoll) {
                 // A polled ring waits for nothing but its own commands (`io_iopoll_check`).
                 None
             } else {
