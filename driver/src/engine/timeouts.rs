@@ -320,7 +320,7 @@ mod tests {
         timers.add(7, 0, Timeout { multishot: true, count: 2, ..Timeout::default() }, 0);
         for again in [true, false] {
             let Some(Expired::Timeout(pending)) = timers.expired() else { panic!("it is due") };
-            assert!(!timers.remove(|_, _| true).is_some(), "what has expired is not found");
+            assert!(timers.remove(|_, _| true).is_none(), "what has expired is not found");
             assert_eq!((pending.operation, pending.goes_on()), (7, again));
             if again {
                 timers.renew(pending);
