@@ -93,6 +93,7 @@ fn start() -> Result<bool, Stop> {
     let mut pair = Pair::new(kernel, others)?;
     if let Some(path) = &arguments.replay {
         let program = text::parse(&std::fs::read_to_string(path)?).map_err(Stop::Fail)?;
+        print!("{}", pair.show(&program)?);
         return Ok(tally(&mut pair, std::iter::once(program), &arguments)?.differing == 0);
     }
     let features = arguments.features.unwrap_or(arguments.place.features()).without(arguments.without);

@@ -50,7 +50,7 @@ const EXPECTED: &[(&[Feature], &str, &[&str])] = &[
     (&[Groups], FLAG, &["BUFFER_SELECT"]),
     (&[BufferRings], FLAG, &["BUFFER_SELECT"]),
     (&[], OP_FLAG, &["NOP INJECT_RESULT", "FSYNC DATASYNC", "READ DSYNC", "WRITE DSYNC", "WRITE SYNC", "WRITE APPEND"]),
-    (&[NopFlags], OP_FLAG, &["NOP FILE", "NOP FIXED_FILE", "NOP FIXED_BUFFER"]),
+    (&[NopFlags], OP_FLAG, &["NOP FILE", "NOP FIXED_FILE", "NOP FIXED_BUFFER", "NOP TW"]),
     (
         &[Timeouts],
         OP_FLAG,

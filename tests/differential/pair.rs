@@ -1,5 +1,6 @@
 //! The two sides, and the verdict on a program.
 
+use std::thread;
 use std::time::Duration;
 
 use super::compare::differences;
@@ -13,6 +14,8 @@ use crate::case::Stop;
 
 /// How often the kernel runs a program again for which the two sides differ: it may have more than one answer.
 const AGAIN: usize = 20;
+
+const PATIENT: Patience = Patience { hang: Duration::from_secs(10), grace: Duration::from_millis(30) };
 
 /// A kernel and what is compared with it.
 #[derive(Debug)]
@@ -42,21 +45,23 @@ impl Pair {
     }
 
     fn on_kernel(&mut self, program: &Program, patience: Patience) -> Result<Record, Stop> {
-        run(program, &mut self.kernel, self.kernel_enters, patience)
+        apart(|| run(program, &mut self.kernel, self.kernel_enters, patience))
     }
 
     fn on_other(&mut self, program: &Program, patience: Patience) -> Result<Record, Stop> {
         let at = (program.seed % self.others.len() as u64) as usize;
         let (side, enters) = &mut self.others[at];
-        // In a thread without a ring of the kernel's: what that has still to do in its thread would interrupt
-        // the sleep of another ring.
-        let there = || run(program, side, *enters, patience);
-        let record = std::thread::scope(|scope| scope.spawn(there).join());
-        record.unwrap_or_else(|_| Err(Stop::Fail("the other side panicked".into())))
+        apart(|| run(program, side, *enters, patience))
+    }
+
+    /// What comes of a program on both sides, in words.
+    pub(super) fn show(&mut self, program: &Program) -> Result<String, Stop> {
+        let (expected, got) = (self.on_kernel(program, PATIENT)?, self.on_other(program, PATIENT)?);
+        Ok(format!("on the kernel:\n{expected}on the other:\n{got}"))
     }
 
     pub(super) fn judge(&mut self, program: &Program) -> Result<Verdict, Stop> {
-        let patience = Patience::default();
+        let patience = PATIENT;
         let expected = self.on_kernel(program, patience)?;
         let got = self.on_other(program, patience)?;
         self.histogram.count(program, &expected);
@@ -78,7 +83,7 @@ impl Pair {
 
     /// The smallest program that still differs, and how.
     pub(super) fn shrink(&mut self, program: &Program, found: Vec<String>) -> (Program, Vec<String>) {
-        let patience = Patience { hang: Duration::from_millis(500), ..Patience::default() };
+        let patience = Patience { hang: Duration::from_millis(500), ..PATIENT };
         let mut last = self.stable_difference(program, patience);
         if last.is_empty() {
             // It does not come again.
@@ -111,6 +116,13 @@ impl Pair {
         let Ok(second) = self.on_kernel(program, patience) else { return Vec::new() };
         if compare(program, &first, &second).is_empty() { found } else { Vec::new() }
     }
+}
+
+/// Runs one side on a thread of its own: a kernel ring that goes interrupts a sleep of the thread that used it,
+/// later (`io_ring_exit_work`), and the other side's sleeps are to be what they are without it.
+fn apart<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    let ended = thread::scope(|scope| scope.spawn(body).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What a line says, without what changes as a program becomes smaller.

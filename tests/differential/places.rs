@@ -29,7 +29,7 @@ impl Default for Place {
 }
 
 impl Place {
-    /// The features in which both sides do the same.
+    /// The features in which both sides do the same. Dmaring is at the level of 6.18.
     pub(super) fn features(&self) -> Features {
         Features::at(Version::running())
     }

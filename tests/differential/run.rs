@@ -1,12 +1,13 @@
 //! Running a program on one side.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use io_uring::squeue;
 
 use super::ledger::{Ledger, Need};
-use super::names::ENTER_GETEVENTS;
+use super::names::{ENTER_GETEVENTS, of_result};
 use super::program::{Area, Entry, Program, Segment};
 use super::side::{Resolver, Side, device_fd};
 use crate::case::Stop;
@@ -63,9 +64,15 @@ pub(super) struct Patience {
     pub(super) grace: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self { hang: Duration::from_secs(10), grace: Duration::from_millis(30) }
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Answer { round, segment, answer } in &self.answers {
+            writeln!(f, "  enter of round {round}, segment {segment}: {}", of_result(*answer))?;
+        }
+        for Seen { round, user_data, res, flags } in &self.seen {
+            writeln!(f, "  completion in round {round}: user_data={user_data} {} flags={flags:#x}", of_result(*res))?;
+        }
+        self.missing.iter().try_for_each(|user_data| writeln!(f, "  none of user_data={user_data}"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Provided buffers, in groups of the older kind and in rings.
 //!
 //! Which buffer a read gets depends on the order in which reads are issued: that of submission for entries that
-//! head their chain and do not go to a worker, as all do that come after a drained one. A place of the pool is handed out once as long as something may
+//! head their chain and do not go to a worker. A place of the pool is handed out once as long as something may
 //! be reading into it.
 
 use super::uses::Resource;
@@ -74,7 +74,7 @@ impl Generator {
             35..50 => self.remove(group),
             _ => return self.selecting(group, room),
         };
-        if !self.uses.take(&[(Resource::Group(group), self.drains)]) {
+        if !self.uses.take(&[(Resource::Group(group), !self.issues_in_order())]) {
             return self.single();
         }
         Unit { entries: vec![entry] }
@@ -133,7 +133,8 @@ impl Generator {
     /// A read that selects a buffer.
     fn selecting(&mut self, group: u16, room: usize) -> Unit {
         let place = self.place(8192);
-        let mut wanted = vec![(Resource::Data(place.range.clone()), false), (Resource::Group(group), self.drains)];
+        let mut wanted =
+            vec![(Resource::Data(place.range.clone()), false), (Resource::Group(group), !self.issues_in_order())];
         let (flags, fd) = self.draw_file(&mut wanted);
         if !self.uses.take(&wanted) {
             return self.single();

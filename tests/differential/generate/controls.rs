@@ -6,8 +6,7 @@ use super::{Entry, Feature, Generator, Unit, Word, names};
 impl Generator {
     pub(super) fn cancel_unit(&mut self) -> Unit {
         let entry = Entry { opcode: names::ASYNC_CANCEL, user_data: self.name(), ..Entry::default() };
-        // What comes after a drained entry goes to a worker, where cancellations find it.
-        let wide = !self.drains && !self.cached && self.uses.allows(&[(Resource::Workers, true)]);
+        let wide = self.issues_in_order() && self.uses.allows(&[(Resource::Workers, true)]);
         let drawn = self.dice.below(100);
         let entry = match drawn {
             0..40 => {

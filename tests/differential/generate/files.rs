@@ -9,6 +9,8 @@ impl Generator {
         if !self.has(Feature::Files) {
             return (names::FIXED_FILE, Fd::Number(0));
         }
+        // An update that looks for free slots looks at this one.
+        self.uses.note(Resource::File(0), false);
         match self.dice.below(100) {
             0..80 => (names::FIXED_FILE, Fd::Number(0)),
             80..90 => (0, Fd::Device),
@@ -25,6 +27,9 @@ impl Generator {
     }
 
     pub(super) fn files_unit(&mut self) -> Unit {
+        if self.dice.percent(15) {
+            return Unit { entries: vec![self.allocation()] };
+        }
         let first = self.dice.within(1, 3) as u32;
         let count = self.dice.within(1, u64::from(4 - first)) as u32;
         let wanted: Vec<_> = (first..first + count).map(|slot| (Resource::File(slot), true)).collect();
@@ -50,5 +55,18 @@ impl Generator {
             }
         }
         Unit { entries: vec![entry] }
+    }
+
+    /// FILES_UPDATE that takes the first slots that are free (`IORING_FILE_INDEX_ALLOC`).
+    fn allocation(&mut self) -> Entry {
+        let slots: Vec<_> = (0..4).map(|slot| (Resource::File(slot), true)).collect();
+        let user_data = self.name();
+        if !self.uses.take(&slots) {
+            return Entry { opcode: names::NOP, user_data, ..Entry::default() };
+        }
+        let count = self.dice.within(1, 3) as u32;
+        let fds = vec![Fd::Device; count as usize];
+        let (off, addr) = (Word::Number(0xffff_ffff), Word::Fds(fds));
+        Entry { opcode: names::FILES_UPDATE, off, addr, len: count, user_data, ..Entry::default() }
     }
 }

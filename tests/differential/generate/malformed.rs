@@ -29,7 +29,8 @@ impl Generator {
                 let buf_index = self.dice.pick(&[0, 1, 2, 99]);
                 Entry { op_flags: names::NOP_FIXED_BUFFER, buf_index, ..entry }
             }
-            _ => Entry { op_flags: self.dice.pick(&[1 << 5, 1 << 31]), ..entry },
+            _ if self.has(Feature::Malformed) => Entry { op_flags: self.dice.pick(&[1 << 5, 1 << 31]), ..entry },
+            _ => entry,
         }
     }
 
@@ -90,7 +91,8 @@ impl Generator {
             _ if names::is_registered(entry.opcode) && !self.has(Feature::BadBuffers) => {
                 Entry { personality: 7, ..entry }
             }
-            (_, _, Word::Iovecs(_)) => Entry { len: self.dice.pick(&[1025, 1 << 31]), ..entry },
+            // From 262,145 iovecs on, those of a registered buffer are more than the kernel's allocator gives.
+            (_, _, Word::Iovecs(_)) => Entry { len: self.dice.pick(&[1025, 1 << 18]), ..entry },
             _ => Entry { addr: Word::Number(self.dice.pick(&[0, 512, 1 << 63])), ..entry },
         }
     }

@@ -39,8 +39,9 @@ pub(super) fn generate(seed: u64, limits: Limits) -> Program {
     let mut dice = Dice::new(seed);
     let setup = setup(&mut dice, limits);
     let drains = limits.features.has(Feature::Drains) && (!limits.features.has(Feature::Skips) || dice.percent(60));
+    let cached = limits.features.has(Feature::Advice) && dice.percent(20);
     let program = Program { seed, setup, ..Program::default() };
-    let mut generator = Generator { dice, limits, drains, program, ..Generator::new() };
+    let mut generator = Generator { dice, limits, drains, cached, program, ..Generator::new() };
     generator.rounds();
     generator.program
 }
@@ -80,8 +81,10 @@ struct Generator {
     /// The program has drained entries, and so none that skip their completion: the kernel refuses one with
     /// the other.
     drains: bool,
-    /// Something of the device may be in the page cache (POSIX_FADV_WILLNEED): writes of it go to a worker.
+    /// What the program reads may be in the kernel's page cache: what meets it there goes to a worker.
     cached: bool,
+    /// What is refused while it is prepared is not drained, nor drains.
+    well_formed: bool,
     program: Program,
     uses: Uses,
     next_name: u64,
@@ -108,6 +111,7 @@ impl Generator {
             limits: Limits { features: Features::NONE, memory_alignment: 512, nvme: false },
             drains: false,
             cached: false,
+            well_formed: false,
             program: Program::default(),
             uses: Uses::default(),
             next_name: 1,
@@ -120,7 +124,14 @@ impl Generator {
     }
 
     fn has(&self, feature: Feature) -> bool {
-        self.limits.features.has(feature)
+        let may = !self.well_formed || !matches!(feature, Feature::Malformed);
+        may && self.limits.features.has(feature)
+    }
+
+    /// Whether entries that head their chain are issued while they are submitted. What comes after a drained one
+    /// goes to a worker, where cancellations find it.
+    fn issues_in_order(&self) -> bool {
+        !self.drains && !self.cached
     }
 
     /// User data of the next entry.
@@ -155,8 +166,9 @@ impl Generator {
             let count = self.dice.within(1, most);
             let entries = (0..count).map(|_| self.nop()).collect();
             let leave = self.dice.percent(60);
-            // After a drained entry the next one goes by way of task work (`io_drain_req`).
-            let look = !self.drains;
+            // After a drained entry the next one goes by way of task work (`io_drain_req`), and so does a timeout that
+            // has counted enough.
+            let look = !self.drains && !self.counting;
             let enter = Enter { look, leave, ..Enter::default() };
             self.round.segments.push(Segment { entries, enter, ..Segment::default() });
         }
@@ -167,7 +179,10 @@ impl Generator {
         let timeout_us = Some(self.dice.pick(&[0, 1, 1000]));
         let min_complete = self.dice.pick(&[0, 1, 2, 1000]);
         let enter = Enter { min_complete, flags: ENTER_GETEVENTS, timeout_us, ..Enter::default() };
-        if self.dice.percent(50) {
+        if self.has(Feature::Malformed) && self.dice.percent(20) {
+            let flags = self.dice.pick(&[1 << 20, 1 << 31, 1 << 20 | ENTER_GETEVENTS]);
+            self.round.segments.push(Segment { enter: Enter { flags, ..Enter::default() }, ..Segment::default() });
+        } else if self.dice.percent(50) {
             let beyond = self.dice.pick(&[0, 5]);
             self.round.segments.push(Segment { enter: Enter { beyond, ..enter }, ..Segment::default() });
         } else {
@@ -195,8 +210,8 @@ impl Generator {
                 segment.entries.extend(unit.entries);
             }
             self.draw_enter(segment);
-            // What is drained may select later.
-            if at == 0 || !self.drains {
+            // What is not issued at once may select later.
+            if at == 0 || self.issues_in_order() {
                 self.draw_supplies(segment);
             }
         }
@@ -252,6 +267,7 @@ impl Generator {
         if drain {
             self.uses.drain();
         }
+        self.well_formed = drain;
         let mut unit = match drawn {
             Kind::Operation => self.single(),
             Kind::Chain => self.chain(room),
@@ -262,6 +278,7 @@ impl Generator {
             Kind::Files => self.files_unit(),
             Kind::Race => self.race(),
         };
+        self.well_formed = false;
         if drain {
             let at = self.dice.below(unit.entries.len() as u64) as usize;
             unit.entries[at].flags |= DRAIN;
@@ -276,6 +293,10 @@ impl Generator {
         let quiet = !names::is_transfer(entry.opcode) && entry.opcode != names::FALLOCATE;
         if self.has(Feature::Skips) && !self.drains && quiet && self.dice.percent(15) {
             entry.flags |= SKIP;
+            if self.has(Feature::Drains) && self.has(Feature::Malformed) && self.dice.percent(20) {
+                // A ring that has seen one that skips refuses those that are drained.
+                entry.flags |= DRAIN;
+            }
         }
         Unit { entries: vec![entry] }
     }
@@ -293,6 +314,10 @@ impl Generator {
         ]);
         let mut entry = match drawn {
             0 => self.transfer(),
+            1 if self.has(Feature::NopFlags) && self.dice.percent(8) => {
+                // By way of task work.
+                Entry { op_flags: names::NOP_TW, ..self.plain_nop() }
+            }
             1 => self.nop(),
             2 => self.fsync(),
             3 => self.advice(),

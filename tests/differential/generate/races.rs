@@ -19,6 +19,7 @@ impl Generator {
 
     /// A timeout that fires while it is removed.
     fn removal_of_what_fires(&mut self) -> Vec<Entry> {
+        self.uses.note(Resource::Workers, false);
         let mut timeout = self.timeout(ZERO);
         timeout.allowed = vec![-libc::ETIME, -libc::ECANCELED];
         let (addr, user_data) = (Word::Number(timeout.user_data), self.name());
@@ -33,7 +34,7 @@ impl Generator {
         match self.dice.below(3) {
             0 => self.transfer(),
             1 if self.has(Feature::Async) => Entry { flags: ASYNC, ..self.plain_nop() },
-            _ => self.fsync(),
+            _ => Entry { flags: names::FIXED_FILE, fd: Fd::Number(0), ..self.fsync() },
         }
     }
 

@@ -1,5 +1,6 @@
 //! Timeouts.
 
+use super::uses::Resource;
 use super::{Entry, Feature, Generator, HARDLINK, LINK, Unit, Word, names};
 
 /// Far more than a program takes.
@@ -39,6 +40,10 @@ impl Generator {
     /// One that fires at once.
     pub(super) fn expiring(&mut self) -> Entry {
         if self.counting {
+            return self.plain_nop();
+        }
+        // A cancellation might find it before it fires.
+        if !self.uses.take(&[(Resource::Workers, false)]) {
             return self.plain_nop();
         }
         let entry = self.timeout(ZERO);
@@ -93,7 +98,7 @@ impl Generator {
         let mut head = self.timeout(LONG);
         head.flags |= LINK;
         let (opcode, user_data) = (names::LINK_TIMEOUT, self.name());
-        let reached = self.dice.percent(50);
+        let reached = self.dice.percent(50) && self.uses.take(&[(Resource::Workers, false)]);
         if !reached {
             self.parked.push(head.user_data);
             self.limits_that_wait.push(user_data);
@@ -117,7 +122,8 @@ impl Generator {
         if self.dice.percent(15)
             && let Some(limit) = self.limits_that_wait.pop()
         {
-            let off = self.dice.pick(&[0, 3600]);
+            let fires = self.dice.percent(50) && self.uses.take(&[(Resource::Workers, false)]);
+            let off = if fires { 0 } else { 3600 };
             let op_flags = names::TIMEOUT_UPDATE | names::LINK_TIMEOUT_UPDATE;
             return Entry { op_flags, addr: Word::Number(limit), off: Word::Time(off, 0), ..entry };
         }
@@ -126,7 +132,8 @@ impl Generator {
         if self.dice.percent(60) || target == NOBODY {
             return entry;
         }
-        let off = if self.dice.percent(50) && !self.counting {
+        let fires = self.dice.percent(50) && !self.counting && self.uses.take(&[(Resource::Workers, false)]);
+        let off = if fires {
             ZERO
         } else {
             self.parked.push(target);

@@ -161,7 +161,8 @@ impl Generator {
         self.uses.note(Resource::Workers, false);
         let opcode = self.dice.pick(&[names::FADVISE, names::SYNC_FILE_RANGE]);
         let op_flags = if opcode == names::FADVISE { self.dice.below(6) } else { self.dice.below(8) } as u32;
-        self.cached |= opcode == names::FADVISE && op_flags == libc::POSIX_FADV_WILLNEED as u32;
+        let fills_cache = opcode == names::FADVISE && op_flags == libc::POSIX_FADV_WILLNEED.cast_unsigned();
+        let op_flags = if fills_cache && !self.cached { 0 } else { op_flags };
         let off = Word::Number(BLOCK * self.dice.below(64));
         let len = self.dice.below(65536) as u32;
         Entry { opcode, flags, fd, off, len, op_flags, user_data: self.name(), ..Entry::default() }

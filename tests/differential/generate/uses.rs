@@ -17,7 +17,7 @@ pub(super) enum Resource {
     File(u32),
     /// A group of provided buffers.
     Group(u16),
-    /// What cancellations find on workers.
+    /// What cancellations find if they are in time: what is on workers, and timeouts that fire.
     Workers,
 }
 
