@@ -139,7 +139,7 @@ impl Ledger {
             at += len;
             match self.need_of_chain(lines) {
                 // A drained entry waits for it, and all that follow wait for that.
-                Err(Parked) if self.lines[at..].iter().any(|line| line.entry.flags & DRAIN != 0) => break,
+                Err(Parked) if self.lines[at..].iter().any(|line| !line.done && line.entry.flags & DRAIN != 0) => break,
                 Err(Parked) | Ok(Need::Nothing) => {}
                 Ok(Need::Completion) => return Need::Completion,
                 Ok(Need::Time) => need = Need::Time,
