@@ -15,7 +15,7 @@ pub(crate) const ON_MODEL: &[&[Case]] = ALL;
 pub(crate) const ON_MODEL: &[&[Case]] = &[ALL[0], super::broken::ALL];
 
 /// Always the same programs: the suite is not where new ones are found.
-const SEED: u64 = 0xd1ff;
+const SEED: u64 = 2000;
 const PROGRAMS: u64 = 300;
 
 fn drawn_programs_end_alike(bench: &Bench) -> Outcome {

@@ -73,12 +73,12 @@ pub(super) const FEATURES: &[(Feature, &str, (u32, u32))] = &[
     (Attributes, "attributes", (6, 14)),
     (Links, "links", (6, 0)),
     (HardLinks, "hard-links", (6, 0)),
-    (Drains, "drains", (6, 0)),
+    (Drains, "drains", (6, 16)),
     (Skips, "skips", (6, 0)),
-    (Async, "async", (6, 0)),
-    (Timeouts, "timeouts", (6, 0)),
-    (LinkTimeouts, "link-timeouts", (6, 0)),
-    (Cancels, "cancels", (6, 6)),
+    (Async, "async", (6, 18)),
+    (Timeouts, "timeouts", (6, 18)),
+    (LinkTimeouts, "link-timeouts", (6, 18)),
+    (Cancels, "cancels", (6, 18)),
     (Files, "files", (6, 0)),
     (Groups, "groups", (6, 0)),
     (BufferRings, "buffer-rings", (6, 0)),
@@ -88,7 +88,7 @@ pub(super) const FEATURES: &[(Feature, &str, (u32, u32))] = &[
     (Overflow, "overflow", (6, 0)),
     (SubmitAll, "submit-all", (6, 0)),
     (TaskRun, "task-run", (6, 1)),
-    (Races, "races", (6, 0)),
+    (Races, "races", (6, 18)),
 ];
 
 /// A set of features.
