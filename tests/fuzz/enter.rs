@@ -94,7 +94,10 @@ fn enter<S: Slot, C: Completion>(lab: &mut Lab<S, C>, program: &mut Program<'_>)
     // A wait without a limit, where other rings can reach this one, has no end.
     let bounded = lab.armed || program.one_in(2);
     let ring = &lab.rig.ring;
+    // As in the kernel, one without a limit waits for what never comes.
+    let want_at_last = if flags & GETEVENTS != 0 { 0 } else { want };
     if !bounded {
+        let want = want_at_last;
         return match program.below(4) {
             0 => {
                 let mask = program.word().to_ne_bytes();
@@ -116,7 +119,7 @@ fn enter<S: Slot, C: Completion>(lab: &mut Lab<S, C>, program: &mut Program<'_>)
     match program.below(6) {
         // What stands there is zeroes: no limit.
         0 if !lab.armed => {
-            calls::enter(ring, submit, want, flags | EXT_ARG_REG, Some(low(program.pick(&OFFSETS) as usize)))
+            calls::enter(ring, submit, want_at_last, flags | EXT_ARG_REG, Some(low(program.pick(&OFFSETS) as usize)))
         }
         1 => {
             let wait = reg_wait((0, 1000), least, program.below(3) as u32, (mask, mask_len));

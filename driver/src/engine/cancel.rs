@@ -86,7 +86,7 @@ impl Engine {
         if sqe.op_flags & IORING_TIMEOUT_UPDATE == 0 {
             return self.remove_timeout(sqe);
         }
-        self.look_at_clocks();
+        self.look_at_clocks(false);
         let timers = &mut self.timers;
         let found = if linked { timers.update_linked(sqe.addr, timeout) } else { timers.update(sqe.addr, timeout) };
         if found { Ok(Outcome::Done(0)) } else { Err(libc::ENOENT) }

@@ -69,7 +69,7 @@ impl Engine {
     #[inline(never)]
     pub(super) fn attend(&mut self) {
         // Once: a timeout that is pending again at once must not keep us here.
-        self.look_at_clocks();
+        self.look_at_clocks(true);
         loop {
             if let Some(end) = self.cq.next_end() {
                 self.ended(end.operation, end.res, end.extra);
@@ -207,9 +207,9 @@ impl Engine {
 
     /// Timeouts that are due are pending no more. As in the kernel, that is so from the moment on in which they
     /// are due; their completions come later.
-    pub(super) fn look_at_clocks(&mut self) {
+    pub(super) fn look_at_clocks(&mut self, shots: bool) {
         if !self.timers.is_empty() {
-            while let Some(expired) = self.timers.expired() {
+            while let Some(expired) = self.timers.expired(shots) {
                 self.later.push_back(Later::Expired(expired));
             }
         }
@@ -243,7 +243,8 @@ impl Engine {
 
     /// Cancels the first `TIMEOUT` that `matches` (`io_timeout_cancel`).
     pub(super) fn cancel_timeout(&mut self, matches: impl FnMut(u32, u64) -> bool) -> bool {
-        self.look_at_clocks();
+        // One that expires again and again stays within reach between its shots.
+        self.look_at_clocks(false);
         let found = self.timers.remove(matches);
         if let Some(operation) = found {
             self.later.push_back(Later::End { operation, res: -libc::ECANCELED, failed: true });

@@ -235,13 +235,16 @@ impl Timers {
         Some(pending.operation)
     }
 
-    /// The next one that is due.
-    pub(super) fn expired(&mut self) -> Option<Expired> {
+    /// The next one that is due; without `shots`, of those that expire once.
+    pub(super) fn expired(&mut self, shots: bool) -> Option<Expired> {
         for clock in CLOCKS {
-            let Some(&(due, operation)) = self.due[clock as usize].first() else { continue };
-            if clock.now() < due {
+            if self.due[clock as usize].is_empty() {
                 continue;
             }
+            let now = clock.now();
+            let multishot = |operation| self.list.iter().any(|p| p.operation == operation && p.timeout.multishot);
+            let mut due = self.due[clock as usize].range(..=(now, u32::MAX));
+            let Some(&(due, operation)) = due.find(|(_, operation)| shots || !multishot(*operation)) else { continue };
             self.due[clock as usize].remove(&(due, operation));
             if let Some(at) = self.linked.iter().position(|p| p.operation == operation) {
                 self.linked.remove(at);
@@ -319,14 +322,14 @@ mod tests {
         let mut timers = Timers::default();
         timers.add(7, 0, Timeout { multishot: true, count: 2, ..Timeout::default() }, 0);
         for again in [true, false] {
-            let Some(Expired::Timeout(pending)) = timers.expired() else { panic!("it is due") };
+            let Some(Expired::Timeout(pending)) = timers.expired(true) else { panic!("it is due") };
             assert!(timers.remove(|_, _| true).is_none(), "what has expired is not found");
             assert_eq!((pending.operation, pending.goes_on()), (7, again));
             if again {
                 timers.renew(pending);
             }
         }
-        assert_eq!(timers.expired(), None);
+        assert_eq!(timers.expired(true), None);
         assert!(timers.is_empty() && timers.next().is_none());
     }
 
@@ -337,6 +340,6 @@ mod tests {
         assert!(!timers.update(6, &counted(0)));
         assert!(timers.update(5, &Timeout { absolute: true, nanos: 1, ..Timeout::default() }));
         assert_eq!(timers.counted_out(9), None);
-        assert!(matches!(timers.expired(), Some(Expired::Timeout(Pending { operation: 0, .. }))));
+        assert!(matches!(timers.expired(true), Some(Expired::Timeout(Pending { operation: 0, .. }))));
     }
 }
