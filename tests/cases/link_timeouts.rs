@@ -15,6 +15,7 @@ pub(super) const ALL: &[Case] = cases![
     a_link_timeout_that_is_not_needed_is_cancelled,
     a_link_timeout_that_fires_cancels_its_head,
     a_link_timeout_never_fires_early,
+    a_link_timeout_that_is_due_when_its_head_ends_is_told_of_once,
     a_link_timeout_of_nothing_fires_at_once,
     link_timeouts_have_clocks,
     a_chain_goes_on_after_a_link_timeout,
@@ -36,6 +37,7 @@ pub(super) const ALL: &[Case] = cases![
     an_open_chain_may_end_with_a_link_timeout,
 ];
 
+const EALREADY: i32 = -libc::EALREADY;
 const ECANCELED: i32 = -libc::ECANCELED;
 const EINVAL: i32 = -libc::EINVAL;
 const ENOENT: i32 = -libc::ENOENT;
@@ -82,6 +84,19 @@ fn a_link_timeout_never_fires_early(bench: &Bench) -> Outcome {
     let start = Instant::now();
     assert_eq!(rig.results(&[head.link(), limit])?, [ECANCELED, ETIME]);
     assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
+    Ok(())
+}
+
+fn a_link_timeout_that_is_due_when_its_head_ends_is_told_of_once(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(8)?;
+    let memory = rig.plain(65536);
+    let limit = limit(&mut rig, Duration::ZERO);
+    for _ in 0..20 {
+        // A cancellation looks at what is due, and the read cannot be cancelled.
+        let cancel = opcode::AsyncCancel::new(1 << 40).build();
+        let results = run(&mut rig, &[read(&memory, 0).link(), limit.clone(), cancel])?;
+        assert!(matches!(results[..], [65536, ECANCELED | ENOENT | EALREADY, ENOENT]), "{results:?}");
+    }
     Ok(())
 }
 

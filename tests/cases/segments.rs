@@ -1,7 +1,7 @@
 //! READV and WRITEV with vectors of all shapes.
 
 use io_uring::opcode;
-use io_uring::squeue::Entry;
+use io_uring::squeue::{Entry, Flags};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
 use crate::support::pattern::{self, Random};
@@ -15,6 +15,7 @@ pub(super) const ALL: &[Case] = cases![
     empty_segments_are_skipped,
     more_than_1024_segments_are_invalid,
     a_vector_of_nothing_moves_nothing,
+    a_vector_of_nothing_in_a_chain_moves_nothing,
     a_segment_of_negative_length_is_invalid,
     segments_that_do_not_add_up_to_blocks_are_invalid,
     segments_that_split_blocks_are_moved_where_memory_may_be_split,
@@ -161,6 +162,22 @@ fn a_vector_of_nothing_moves_nothing(bench: &Bench) -> Outcome {
             let entry = vector(&mut rig, write, iovecs, 0);
             assert_eq!(rig.one(entry)?, 0, "{} empty segments", iovecs.len());
         }
+    }
+    Ok(())
+}
+
+fn a_vector_of_nothing_in_a_chain_moves_nothing(bench: &Bench) -> Outcome {
+    let mut rig = bench.rig(8)?;
+    let memory = rig.plain(4096);
+    rig.put(2, 8192, 4096)?;
+    memory.write(&pattern::bytes(1, 0, 4096));
+    let data = pattern::bytes(1, 0, 4096);
+    for flags in [Flags::IO_LINK, Flags::IO_HARDLINK, Flags::IO_DRAIN] {
+        // What stands before it has memory, of which nothing may remain.
+        let before = vector(&mut rig, true, &[memory.iovec()], 0);
+        let nothing = vector(&mut rig, false, &[], 8192).flags(flags);
+        assert_eq!(rig.results(&[before, nothing, opcode::Nop::new().build()])?, [4096, 0, 0], "{flags:?}");
+        assert!(memory.read() == data, "{flags:?}: memory of the entry before it was read into");
     }
     Ok(())
 }

@@ -33,8 +33,10 @@ pub(super) struct Operation {
     pub(super) arms: bool,
     /// The `LINK_TIMEOUT` that has been started with it.
     pub(super) watched_by: Option<u32>,
-    /// The operation over which it watches, if it is a `LINK_TIMEOUT`.
+    /// The operation over which it watches, if it is a `LINK_TIMEOUT`, as long as that has not ended.
     pub(super) watches: Option<u32>,
+    /// The user data of that operation.
+    pub(super) watched_data: u64,
     /// Bytes that a transfer has to move.
     pub(super) expected: u64,
     /// Flags of its completion.

@@ -100,7 +100,8 @@ impl Engine {
     fn start(&mut self, index: u32) {
         let operation = self.operations.at_mut(index);
         let entry = operation.entry;
-        // Others find their memory when they are issued.
+        // Others find their memory when they are issued; a vector of none has none.
+        self.segments.clear();
         if !operation.segments.is_empty() {
             std::mem::swap(&mut operation.segments, &mut self.segments);
         }
@@ -123,9 +124,12 @@ impl Engine {
     fn watch_over(&mut self, index: u32) {
         let Some(timer) = self.take_link_timeout(index) else { return };
         let Prepared::LinkTimeout(timeout) = self.operations.at(timer).entry.prepared else { return };
-        self.operations.at_mut(index).watched_by = Some(timer);
+        let watched = self.operations.at_mut(index);
+        watched.watched_by = Some(timer);
+        let watched_data = watched.entry.sqe.user_data;
         let operation = self.operations.at_mut(timer);
         operation.watches = Some(index);
+        operation.watched_data = watched_data;
         let user_data = operation.entry.sqe.user_data;
         self.timers.add_linked(timer, user_data, timeout);
     }
@@ -163,9 +167,11 @@ impl Engine {
         self.tell(index, res, extra);
         let started = self.operations.at_mut(index).watched_by.take();
         if let Some(timer) = started {
-            self.timers.remove_linked(timer);
+            self.operations.at_mut(timer).watches = None;
         }
-        if let Some(operation) = started.or_else(|| self.take_link_timeout(index)) {
+        // One that has expired already ends by that.
+        let disarmed = started.filter(|timer| self.timers.remove_linked(*timer));
+        if let Some(operation) = disarmed.or_else(|| self.take_link_timeout(index)) {
             self.later.push_back(Later::End { operation, res: -libc::ECANCELED, failed: false });
         }
         let next = self.operations.at(index).next;
@@ -228,16 +234,16 @@ impl Engine {
         }
     }
 
-    /// What a `LINK_TIMEOUT` watches over is cancelled if it can be: a command of a device cannot
-    /// (`io_req_task_link_timeout`).
+    /// What a `LINK_TIMEOUT` watches over is cancelled if it can be: a command of a device cannot. It is looked
+    /// for by its user data, and may have ended meanwhile (`io_req_task_link_timeout`).
     fn link_timeout_expired(&mut self, timer: u32) {
-        let watched = self.operations.at_mut(timer).watches.take();
-        let found = watched.is_some_and(|operation| {
-            self.operations.at_mut(operation).watched_by = None;
-            let user_data = self.operations.at(operation).entry.sqe.user_data;
-            self.cancel_timeout(|_, data| data == user_data)
-        });
-        let res = if found || watched.is_none() { -libc::ETIME } else { -libc::ENOENT };
+        let operation = self.operations.at_mut(timer);
+        let watched_data = operation.watched_data;
+        if let Some(watched) = operation.watches.take() {
+            self.operations.at_mut(watched).watched_by = None;
+        }
+        let found = self.cancel_timeout(|_, data| data == watched_data);
+        let res = if found { -libc::ETIME } else { -libc::ENOENT };
         self.complete(timer, res, false, None);
     }
 

@@ -180,12 +180,12 @@ impl Timers {
         Some(pending.operation)
     }
 
-    /// Takes a `LINK_TIMEOUT` away.
-    pub(super) fn remove_linked(&mut self, operation: u32) {
-        if let Some(at) = self.linked.iter().position(|p| p.operation == operation) {
-            let pending = self.linked.remove(at);
-            self.forget_due(&pending);
-        }
+    /// Takes a `LINK_TIMEOUT` away. False when it has expired.
+    pub(super) fn remove_linked(&mut self, operation: u32) -> bool {
+        let Some(at) = self.linked.iter().position(|p| p.operation == operation) else { return false };
+        let pending = self.linked.remove(at);
+        self.forget_due(&pending);
+        true
     }
 
     /// Gives the `TIMEOUT` of `user_data` a new time; it counts no more (`io_timeout_update`). False when
