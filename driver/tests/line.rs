@@ -6,12 +6,15 @@
 use std::sync::Arc;
 
 use dmaring::abi::entry::Sqe;
-use dmaring::model::{Model, ModelConfig, ModelNamespace, Storage};
+use dmaring::model::{Action, Fault, Model, ModelConfig, ModelNamespace, Storage};
+use dmaring::spec::status::Status;
 use dmaring::{Device, Ring};
 use proptest::prelude::*;
 
 const SIZE: u64 = 1 << 20;
 const ARENA: usize = 64 << 10;
+/// `IOSQE_IO_LINK`.
+const LINK: u8 = 1 << 2;
 
 /// A ring with three registered buffers inside one arena: long, a single block, a hole, and one at an odd
 /// place.
@@ -66,6 +69,16 @@ impl Side {
         let result = self.ring.completion().next().map(|completion| completion.result());
         assert_eq!(self.ring.completion().len(), 0);
         result
+    }
+
+    /// User data and results of a chain, in the order of completion.
+    fn run_chain(&mut self, chain: &[Sqe]) -> Vec<(u64, i32)> {
+        for (sqe, user_data) in chain.iter().zip(0..) {
+            // SAFETY: as in `run`.
+            unsafe { self.ring.submission().push(&Sqe { user_data, ..*sqe }.into()).unwrap() };
+        }
+        self.ring.submit_and_wait(chain.len()).unwrap();
+        self.ring.completion().map(|completion| (completion.user_data(), completion.result())).collect()
     }
 
     fn memory(&self) -> Vec<u8> {
@@ -162,22 +175,62 @@ prop_compose! {
     }
 }
 
+/// The entry of a program as it is on one side.
+fn at(side: &Side, (sqe, address): &(Sqe, i64)) -> Sqe {
+    let mut sqe = *sqe;
+    if sqe.opcode == 22 {
+        sqe.len = sqe.len.min(16 << 10);
+        sqe.addr = side.arena.as_ptr() as u64 + (*address as u64 % (16 << 10));
+    } else {
+        sqe.addr = (side.arena.as_ptr() as u64).wrapping_add_signed(*address);
+    }
+    sqe
+}
+
 fn compare(shift: u8, program: &[(Sqe, i64)]) -> Result<(), TestCaseError> {
     let (mut line, mut general) = (Side::new(true, shift), Side::new(false, shift));
-    for (sqe, address) in program {
-        let at = |side: &Side| {
-            let mut sqe = *sqe;
-            if sqe.opcode == 22 {
-                sqe.len = sqe.len.min(16 << 10);
-                sqe.addr = side.arena.as_ptr() as u64 + (*address as u64 % (16 << 10));
-            } else {
-                sqe.addr = (side.arena.as_ptr() as u64).wrapping_add_signed(*address);
-            }
-            sqe
+    for entry in program {
+        let results = (line.run(&at(&line, entry)), general.run(&at(&general, entry)));
+        prop_assert_eq!(results.0, results.1, "{:?}", entry);
+        prop_assert!(line.memory() == general.memory(), "{:?} left other data in memory", entry);
+    }
+    compare_devices(&mut line, &mut general)
+}
+
+/// A chain, and after how many commands the device fails one, if it does.
+type Chain = (Vec<(Sqe, i64)>, Option<u32>);
+
+fn compare_chains(program: &[Chain]) -> Result<(), TestCaseError> {
+    let (mut line, mut general) = (Side::new(true, 9), Side::new(false, 9));
+    // From the first chain on there is a file that the straight line knows.
+    for side in [&mut line, &mut general] {
+        side.run(&side.fixed(4, 0, 0, 512, 0));
+    }
+    for (chain, fails) in program {
+        let linked = |side: &Side| {
+            let mut sqes: Vec<Sqe> = chain.iter().map(|entry| at(side, entry)).collect();
+            let last = sqes.len() - 1;
+            sqes[..last].iter_mut().for_each(|sqe| sqe.flags |= LINK);
+            sqes
         };
-        let results = (line.run(&at(&line)), general.run(&at(&general)));
-        prop_assert_eq!(results.0, results.1, "{:?} at {}", sqe, address);
-        prop_assert!(line.memory() == general.memory(), "{:?} at {} left other data in memory", sqe, address);
+        if let Some(commands) = fails {
+            for side in [&line, &general] {
+                side.model.fault(Fault::new(Action::Fail(Status::INTERNAL_ERROR)).skip(*commands));
+            }
+        }
+        let results = (line.run_chain(&linked(&line)), general.run_chain(&linked(&general)));
+        prop_assert_eq!(results.0, results.1, "{:?}", chain);
+        prop_assert!(line.memory() == general.memory(), "{:?} left other data in memory", chain);
+    }
+    compare_devices(&mut line, &mut general)
+}
+
+fn compare_devices(line: &mut Side, general: &mut Side) -> Result<(), TestCaseError> {
+    // Until no fault is left.
+    for side in [&mut *line, &mut *general] {
+        for _ in 0..64 {
+            side.run(&side.fixed(4, 0, 0, 512, 0));
+        }
     }
     // What is on the device is read back by the general path on both sides.
     for offset in (0..SIZE).step_by(8192) {
@@ -195,6 +248,13 @@ proptest! {
     #[test]
     fn both_paths_agree_on_any_entry(program in prop::collection::vec(entries(), 1..60)) {
         compare(9, &program)?;
+    }
+
+    #[test]
+    fn both_paths_agree_on_chains(
+        program in prop::collection::vec((prop::collection::vec(entries(), 1..6), prop::option::weighted(0.2, 0u32..6)), 1..30)
+    ) {
+        compare_chains(&program)?;
     }
 
     #[test]

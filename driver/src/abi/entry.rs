@@ -78,6 +78,14 @@ pub(crate) fn words<E: squeue::EntryMarker, const FROM: usize>(entry: &E) -> [u6
     })
 }
 
+impl From<[u64; 8]> for Sqe {
+    #[inline]
+    fn from(words: [u64; 8]) -> Self {
+        // SAFETY: same size (checked by transmute), and every bit pattern is an `Sqe`.
+        unsafe { transmute::<[u64; 8], Self>(words) }
+    }
+}
+
 impl From<Sqe> for squeue::Entry {
     #[inline]
     fn from(sqe: Sqe) -> Self {

@@ -11,6 +11,7 @@ use crate::abi::flags::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
 use crate::abi::op::{IORING_CQE_F_32, IORING_CQE_F_SKIP};
 use crate::abi::rings::RingView;
 use crate::abi::slots::CqeRun;
+use crate::nvme::Copied;
 
 /// Who is told when a command or a request has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(crate) struct Completions {
     flags: u32,
     /// Ends that the engine has not taken notice of.
     ended: VecDeque<End>,
+    /// Members of chains that have begun: their queue cannot go on with them.
+    returned: VecDeque<Copied>,
     /// What finds the ring full is lost: of an engine that is broken on purpose.
     loses: bool,
 }
@@ -52,8 +55,8 @@ pub(crate) struct Completions {
 impl Completions {
     pub(crate) fn new(rings: RingView) -> Self {
         let indirect = rings.has_cqe32();
-        let (backlog, ended) = (VecDeque::new(), VecDeque::new());
-        Self { rings, tail: rings.cq_tail(), backlog, indirect, flags: 0, ended, loses: false }
+        let (backlog, ended, returned) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { rings, tail: rings.cq_tail(), backlog, indirect, flags: 0, ended, returned, loses: false }
     }
 
     /// Free entries that stand side by side, none while there is a backlog. What is written into them is
@@ -127,6 +130,23 @@ impl Completions {
     #[inline]
     pub(crate) fn next_end(&mut self) -> Option<End> {
         self.ended.pop_front()
+    }
+
+    /// The engine has to go on with a member of a chain; those behind it follow at once.
+    #[cold]
+    pub(crate) fn give_back(&mut self, entry: Copied) {
+        self.returned.push_back(entry);
+    }
+
+    /// Whether the engine has to go on with a chain.
+    #[inline]
+    pub(super) fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
+    /// The next member with which the engine has to go on.
+    pub(super) fn next_returned(&mut self) -> Option<Copied> {
+        self.returned.pop_front()
     }
 
     /// Writes a completion if there is room.

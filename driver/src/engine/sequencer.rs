@@ -9,12 +9,15 @@ use super::chains::{Later, Place, canceled};
 use super::completions::{Caller, Extra};
 use super::entry::Entry;
 use super::operations::Operation;
-use super::prepare::Prepared;
+use super::prepare::{Memory, Prepared};
 use super::timeouts::{Expired, Pending};
 use super::{Engine, Outcome};
 use crate::abi::entry::{Cqe, Sqe};
 use crate::abi::op::IORING_CQE_F_MORE;
 use crate::nvme::IoQueue;
+
+/// The opcode of `WRITE_FIXED`.
+const WRITE_FIXED: u8 = 5;
 
 impl Engine {
     /// Keeps an entry, or what was wrong with it, and puts it in its place.
@@ -60,8 +63,28 @@ impl Engine {
         }
     }
 
+    /// Goes on with a chain that the straight line has begun. Answers whether there was one.
+    #[cold]
+    fn take_over(&mut self) -> bool {
+        let mut ends = None;
+        while let Some(words) = self.cq.next_returned() {
+            let sqe = Sqe::from(words);
+            // The straight line has nothing else.
+            let prepared = Prepared::Transfer { memory: Memory::Fixed, write: sqe.opcode == WRITE_FIXED };
+            let operation = Operation::new(Entry { sqe, prepared, words: [0; 8] });
+            let linked = operation.is_linked();
+            let index = self.operations.insert(operation);
+            match ends {
+                Some(last) => self.operations.at_mut(last).next = Some(index),
+                None => self.later.push_back(Later::Begin(index)),
+            }
+            ends = linked.then_some(index);
+        }
+        !self.later.is_empty()
+    }
+
     fn release(&mut self) {
-        let quiet = !self.is_busy();
+        let quiet = !self.is_busy() && !self.cq.has_returned();
         self.order.release(quiet, &self.operations, &mut self.later);
     }
 
@@ -71,6 +94,9 @@ impl Engine {
         // Once: a timeout that is pending again at once must not keep us here.
         self.look_at_clocks(true);
         loop {
+            if self.cq.has_returned() && self.take_over() {
+                continue;
+            }
             if let Some(end) = self.cq.next_end() {
                 self.ended(end.operation, end.res, end.extra);
             } else if let Some(later) = self.later.pop_front() {

@@ -55,9 +55,18 @@ impl Engine {
             } else {
                 head = queue.submit_line(&self.rings, head, end);
             }
-            if head == end {
-                // The whole batch went straight through: one queue has something new.
+            // The whole batch went straight through: one queue has something new.
+            let straight = if head == end {
                 queue.publish_batch(new);
+                true
+            } else {
+                head = queue.submit_chains(&self.rings, head, end);
+                head == end && {
+                    queue.publish();
+                    true
+                }
+            };
+            if straight {
                 self.sq_head = end;
                 self.rings.set_sq_head(end);
                 return (new, true);
@@ -128,6 +137,9 @@ impl Engine {
                 && let Some(queue) = hot_queue(&mut self.queues, self.hot)
             {
                 head = queue.submit_line(&self.rings, head, end);
+                if head != end {
+                    head = queue.submit_chains(&self.rings, head, end);
+                }
             }
         }
         (head, 0)

@@ -51,6 +51,10 @@ impl Engine {
                 None => 0,
             };
             let busy = queue.is_busy();
+            if self.cq.has_returned() {
+                self.attend();
+                return self.after_looks(taken, self.is_busy(), false);
+            }
             if taken == 0 && busy {
                 return self.after_looks(taken, busy, false);
             }
@@ -87,6 +91,7 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
+        self.attentive |= self.cq.has_returned();
         (taken, busy)
     }
 
@@ -375,6 +380,7 @@ impl Engine {
                 self.hot_file = u32::MAX;
             }
         }
+        self.attentive |= self.cq.has_returned();
     }
 }
 

@@ -67,7 +67,9 @@ impl<T> Table<T> {
 
 /// Stands above the identifier in the tag of a transfer of the straight line, as the phase tag does in the
 /// last word of its completion.
-const STRAIGHT: u32 = 1 << 16;
+pub(super) const STRAIGHT: u32 = 1 << 16;
+/// Stands above the identifier of a transfer of the straight line that another one follows in its chain.
+pub(super) const LINKED: u32 = 1 << 18;
 /// Stands above the identifier of a command of the general path. The tag of an idle slot is just the
 /// identifier of its next use.
 const GENERAL: u32 = 1 << 17;
@@ -91,10 +93,11 @@ impl Tracker {
         self.tag
     }
 
-    /// A transfer of the straight line takes the idle slot. `cid` is that of [`next_cid`](Self::next_cid).
+    /// A transfer of the straight line takes the idle slot. `cid` is that of [`next_cid`](Self::next_cid),
+    /// `TAG` is [`STRAIGHT`] or [`LINKED`].
     #[inline]
-    pub(super) fn begin(&mut self, cid: u32, user_data: u64, res: u32) {
-        *self = Self { user_data, res, tag: STRAIGHT | cid };
+    pub(super) fn begin<const TAG: u32>(&mut self, cid: u32, user_data: u64, res: u32) {
+        *self = Self { user_data, res, tag: TAG | cid };
     }
 
     /// Whether `word`, the last one of a completion with 1 for the phase tag, says that the transfer of the
@@ -112,7 +115,12 @@ impl Tracker {
 
     /// The user data and the result on success of a transfer of the straight line in flight.
     pub(super) fn straight(&self) -> Option<(u64, i32)> {
-        (self.tag & STRAIGHT != 0).then_some((self.user_data, self.res.cast_signed()))
+        (self.tag & (STRAIGHT | LINKED) != 0).then_some((self.user_data, self.res.cast_signed()))
+    }
+
+    /// Whether it is a transfer of the straight line in flight that another one follows in its chain.
+    pub(super) fn is_linked(&self) -> bool {
+        self.tag & LINKED != 0
     }
 
     fn is_idle(&self) -> bool {
@@ -256,7 +264,7 @@ mod tests {
             words.filter(|word| tracker.succeeded(*word)).collect::<Vec<u32>>()
         };
         assert!(succeeds(tracker).is_empty(), "idle");
-        tracker.begin(5, 9, 512);
+        tracker.begin::<STRAIGHT>(5, 9, 512);
         assert_eq!(succeeds(tracker), [5 | 1 << 16]);
         assert_eq!(tracker.straight(), Some((9, 512)));
         ids.begun(1);

@@ -297,6 +297,9 @@ impl IoQueue {
         }
         if let Some((user_data, res)) = tracker.straight() {
             sink.post(user_data, if error == 0 { res } else { error }, 0);
+            if tracker.is_linked() {
+                self.follow(completion.cid.into(), error == 0, sink);
+            }
             return true;
         }
         let index = tracker.user_data as u32;
@@ -353,12 +356,16 @@ impl IoQueue {
     pub(crate) fn fail_all(&mut self, errno: i32, sink: &mut Sink, user: &UserMemory) {
         for cid in self.ids.all_in_flight() {
             let aborted = Completion { dw0: 0, dw1: 0, sq_head: 0, sq_id: 0, cid, status: Status::ABORTED_SQ_DELETION };
-            if let Some((user_data, _)) = self.ids.trackers.at(cid.into()).straight() {
+            let tracker = *self.ids.trackers.at(cid.into());
+            if let Some((user_data, _)) = tracker.straight() {
                 self.ids.give_back(cid);
                 sink.post(user_data, -errno, 0);
+                if tracker.is_linked() {
+                    self.follow(cid.into(), false, sink);
+                }
                 continue;
             }
-            let index = self.ids.trackers.at(cid.into()).user_data as u32;
+            let index = tracker.user_data as u32;
             self.requests[index].error = -errno;
             self.finish(aborted, sink, user);
         }

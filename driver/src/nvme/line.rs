@@ -11,21 +11,29 @@
 
 #![expect(unsafe_code)] // walks runs, which it has made of the same length
 
+mod chain;
+
 use super::fixed::{FixedBuffer, FixedBuffers};
-use super::ids::Tracker;
+use super::ids::{LINKED, STRAIGHT, Tracker};
 use super::namespace::Namespace;
 use super::prp::PAGE_BYTES;
 use super::queue::{IoQueue, Sink};
 use super::rings::SlotRun;
 use crate::abi::entry::Sqe;
 use crate::abi::rings::RingView;
-use crate::abi::slots::SqeRun;
+use crate::abi::slots::{SqeRun, SqeSlot};
 use crate::mark::{FOUND, mark};
 use crate::spec::command::nvm;
 use crate::usermem::UserMemory;
 
+pub(crate) use chain::Copied;
+pub(super) use chain::Links;
+
 /// Longest transfer of the straight line: two pages, which need no list.
 const MOST_BYTES: u64 = 2 * PAGE_BYTES;
+
+/// `IOSQE_IO_LINK` in the first word of an entry.
+pub(super) const LINK_BIT: u64 = (crate::abi::op::IOSQE_IO_LINK as u64) << 8;
 
 /// The file that the straight line serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +84,27 @@ impl LineTarget {
         unsafe { run.at(0) }.word::<0>() ^ self.read_word <= self.writes
     }
 
+    /// Whether the first word of an entry is of one that is served, but for bits of `mask`.
+    #[inline]
+    pub(super) fn serves(&self, word: u64, mask: u64) -> bool {
+        (word ^ self.read_word) & !mask <= self.writes
+    }
+
     /// Whether `sqe` is one that the general path should make this the hot file for.
     pub(crate) fn could_serve(sqe: &Sqe) -> bool {
         matches!(sqe.opcode, 4 | 5) && sqe.flags == crate::abi::op::IOSQE_FIXED_FILE && sqe.ioprio == 0
+    }
+}
+
+/// An entry, word by word: in ring memory, or a copy.
+pub(super) trait Words: Copy {
+    fn word<const N: usize>(self) -> u64;
+}
+
+impl Words for SqeSlot {
+    #[inline(always)] // into `make`
+    fn word<const N: usize>(self) -> u64 {
+        SqeSlot::word::<N>(self)
     }
 }
 
@@ -91,10 +117,16 @@ impl IoQueue {
         if self.ids.room() == 0 {
             return false;
         }
-        let (sqes, slots) = (rings.sqe_run(head, 1), self.grant.sq.run(1));
+        self.submit_entry::<_, STRAIGHT>(rings.plain_slot(head))
+    }
+
+    /// As [`submit_one`](Self::submit_one) of an entry anywhere, and with the kind of its tag.
+    #[inline(always)] // as `submit_one`
+    pub(super) fn submit_entry<E: Words, const TAG: u32>(&mut self, entry: E) -> bool {
+        let slots = self.grant.sq.run(1);
         let tracker = self.ids.trackers.at_mut(self.grant.sq.tail());
-        // SAFETY: both runs are of one entry.
-        if !unsafe { make(&self.line, &self.fixed, tracker, sqes, slots, 0) } {
+        // SAFETY: a run of one slot.
+        if !unsafe { make::<_, TAG>(&self.line, &self.fixed, tracker, entry, slots, 0) } {
             return false;
         }
         self.ids.begun(1);
@@ -132,7 +164,7 @@ impl IoQueue {
         let mut made = 0;
         for tracker in self.ids.trackers.run_mut(self.grant.sq.tail(), slots.len()) {
             // SAFETY: there are no more trackers than slots, and no more slots than entries.
-            if !unsafe { make(&line, fixed, tracker, sqes, slots, made) } {
+            if !unsafe { make::<_, STRAIGHT>(&line, fixed, tracker, sqes.at(made), slots, made) } {
                 break;
             }
             made += 1;
@@ -176,6 +208,7 @@ impl IoQueue {
     #[inline(never)]
     pub(crate) fn reap(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
         let (mut taken, mut stale) = (0, 0);
+        let before = self.grant.sq.tail();
         loop {
             let (done, more) = self.reap_run(sink);
             taken += done;
@@ -197,6 +230,10 @@ impl IoQueue {
         if taken + stale != 0 {
             mark::<FOUND>();
             self.give_back_entries();
+            // Members of chains have begun.
+            if self.grant.sq.tail() != before {
+                self.publish();
+            }
         }
         taken
     }
@@ -240,24 +277,23 @@ impl IoQueue {
     }
 }
 
-/// Makes a command of entry `index` in slot `index`, unless the entry is not plain or the tracker is not
-/// idle.
+/// Makes a command of an entry in slot `index`, unless the entry is not plain or the tracker is not idle. One
+/// that is to be [`LINKED`] says so.
 ///
 /// # Safety
-/// `index` is below the lengths of both runs, and neither ring has been dropped.
+/// `index` is below the length of the run, and the ring has not been dropped.
 #[inline(always)] // once in a loop, once without: the compiler must see both
-unsafe fn make(
+unsafe fn make<E: Words, const TAG: u32>(
     line: &LineTarget,
     fixed: &FixedBuffers,
     tracker: &mut Tracker,
-    sqes: SqeRun,
+    sqe: E,
     slots: SlotRun,
     index: usize,
 ) -> bool {
-    // SAFETY: the caller's promise.
-    let sqe = unsafe { sqes.at(index) };
     // Checked in the order that keeps the fewest values alive; all of it must hold, in any order.
-    let kind = sqe.word::<0>() ^ line.read_word;
+    let link = if TAG == LINKED { LINK_BIT } else { 0 };
+    let kind = sqe.word::<0>() ^ line.read_word ^ link;
     let offset = sqe.word::<1>();
     // Flags stand above the length: with any set, it is longer than two pages.
     let len = sqe.word::<3>();
@@ -280,7 +316,7 @@ unsafe fn make(
         return false;
     }
     let second_page = if last_from_page >= PAGE_BYTES { (iova | (PAGE_BYTES - 1)).wrapping_add(1) } else { 0 };
-    tracker.begin(cid, sqe.word::<4>(), len as u32);
+    tracker.begin::<TAG>(cid, sqe.word::<4>(), len as u32);
     let head = (line.read_head - kind) | u64::from(cid) << 16;
     let (first_block, blocks) = (offset >> line.block_shift, last >> line.block_shift);
     // SAFETY: the caller's promise.

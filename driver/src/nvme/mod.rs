@@ -11,6 +11,7 @@
 //!   fixed.rs       registered buffers, as the straight line looks them up
 //!   queue.rs       an I/O queue pair and everything that belongs to it
 //!   line.rs        the straight line: a plain fixed read or write, SQE to command and back
+//!   line/chain.rs  chains of such
 //!   request.rs     everything else: requests of any length, alignment and memory
 //!   issue.rs       a request's next command
 //!   passthrough.rs commands as the program writes them
@@ -36,7 +37,7 @@ mod shadow;
 
 pub use controller::ControllerInfo;
 pub(crate) use fixed::FixedBuffer;
-pub(crate) use line::LineTarget;
+pub(crate) use line::{Copied, LineTarget};
 pub use namespace::Namespace;
 pub(crate) use owner::{Health, Owner};
 pub(crate) use passthrough::{AdminData, Passthrough, longest_transfer, may_be_passed};

@@ -16,7 +16,7 @@ use super::bounce::BouncePool;
 use super::fixed::{FixedBuffer, FixedBuffers};
 use super::ids::CommandIds;
 use super::issue::Flight;
-use super::line::LineTarget;
+use super::line::{LineTarget, Links};
 use super::owner::{Owner, QueueGrant};
 use super::passthrough::longest_transfer;
 use super::prp::PrpLists;
@@ -83,6 +83,7 @@ pub(crate) struct IoQueue {
     pub(super) ids: CommandIds,
     pub(super) line: LineTarget,
     pub(super) fixed: FixedBuffers,
+    pub(super) links: Links,
     pub(super) requests: Requests,
     /// Requests with commands still to issue, in order.
     pub(super) waiting: VecDeque<u32>,
@@ -128,6 +129,7 @@ impl IoQueue {
             ids: CommandIds::new(entries),
             line: LineTarget::NONE,
             fixed: FixedBuffers::new(Vec::new()),
+            links: Links::new(entries),
             requests: Requests::with_capacity(entries as usize),
             waiting: VecDeque::with_capacity(entries as usize),
             flights: vec![Flight::NONE; entries as usize],
