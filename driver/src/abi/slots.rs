@@ -124,13 +124,6 @@ impl SqeSlot {
         unsafe { self.0.cast::<u64>().add(N).read_volatile() }
     }
 
-    /// A copy, word by word.
-    #[inline]
-    pub(crate) fn words(self) -> [u64; SQE_WORDS] {
-        // SAFETY: inside the entry; every bit pattern is eight words.
-        std::array::from_fn(|i| unsafe { self.0.cast::<u64>().add(i).read_volatile() })
-    }
-
     /// Whether it is a NOP of which nothing is asked: no flags of any kind, no priority, no personality.
     #[inline]
     pub(crate) fn is_bare_nop(self) -> bool {

@@ -6,12 +6,11 @@
 
 use std::collections::VecDeque;
 
-use crate::abi::entry::Cqe;
+use crate::abi::entry::{Cqe, Sqe};
 use crate::abi::flags::{IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN};
 use crate::abi::op::{IORING_CQE_F_32, IORING_CQE_F_SKIP};
 use crate::abi::rings::RingView;
 use crate::abi::slots::CqeRun;
-use crate::nvme::Copied;
 
 /// Who is told when a command or a request has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ pub(crate) struct Completions {
     /// Ends that the engine has not taken notice of.
     ended: VecDeque<End>,
     /// Members of chains that have begun: their queue cannot go on with them.
-    returned: VecDeque<Copied>,
+    returned: VecDeque<Sqe>,
     /// What finds the ring full is lost: of an engine that is broken on purpose.
     loses: bool,
 }
@@ -134,7 +133,7 @@ impl Completions {
 
     /// The engine has to go on with a member of a chain; those behind it follow at once.
     #[cold]
-    pub(crate) fn give_back(&mut self, entry: Copied) {
+    pub(crate) fn give_back(&mut self, entry: Sqe) {
         self.returned.push_back(entry);
     }
 
@@ -145,7 +144,7 @@ impl Completions {
     }
 
     /// The next member with which the engine has to go on.
-    pub(super) fn next_returned(&mut self) -> Option<Copied> {
+    pub(super) fn next_returned(&mut self) -> Option<Sqe> {
         self.returned.pop_front()
     }
 

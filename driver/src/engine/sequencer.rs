@@ -67,8 +67,7 @@ impl Engine {
     #[cold]
     fn take_over(&mut self) -> bool {
         let mut ends = None;
-        while let Some(words) = self.cq.next_returned() {
-            let sqe = Sqe::from(words);
+        while let Some(sqe) = self.cq.next_returned() {
             // The straight line has nothing else.
             let prepared = Prepared::Transfer { memory: Memory::Fixed, write: sqe.opcode == WRITE_FIXED };
             let operation = Operation::new(Entry { sqe, prepared, words: [0; 8] });

@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::{CompletionMode, Engine};
 use crate::error::Error;
 use crate::mark::{EMPTY, POLL, mark};
-use crate::nvme::{Health, IoQueue, LineTarget};
+use crate::nvme::{Health, IoQueue, LineTarget, Look};
 
 /// How long the device may leave a command unanswered (Linux: `io_timeout`, 30 s).
 const IO_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,11 +44,12 @@ impl Engine {
             && !queue.is_waiting()
             && !self.attentive
         {
-            let one = if queue.is_at_one() { queue.reap_one(&mut self.cq) } else { None };
+            let one = if queue.is_at_one() { queue.reap_one(&mut self.cq) } else { Look::Other };
             let taken = match one {
-                Some(taken) => taken.into(),
-                None if queue.is_busy() => queue.reap(&mut self.cq, &self.user),
-                None => 0,
+                Look::Nothing => 0,
+                Look::Taken | Look::Followed => 1,
+                Look::Other if queue.is_busy() => queue.reap(&mut self.cq, &self.user),
+                Look::Other => 0,
             };
             let busy = queue.is_busy();
             if self.cq.has_returned() {
@@ -142,7 +143,7 @@ impl Engine {
         let (submitted, all) = self.consume(u32::MAX);
         if want == 0 || !all {
             self.announce();
-        } else if !self.poll_for_one() {
+        } else if !self.poll_for_one(want) {
             match self.wait_within(want, &Limits::default()) {
                 Err(error) if submitted == 0 => return Err(error),
                 _ => {}
@@ -151,10 +152,11 @@ impl Engine {
         Ok(submitted as usize)
     }
 
-    /// Polls for a while if one plain command is in flight and nothing else is to be done. Answers whether
-    /// it has completed; nothing more can come then.
+    /// Polls for a while if one plain command is in flight and nothing else is to be done, and for those that
+    /// follow it in its chain until there are `want` completions. Answers whether it has completed; nothing
+    /// more can come then.
     #[inline(always)] // as `submit_and_wait`
-    fn poll_for_one(&mut self) -> bool {
+    fn poll_for_one(&mut self, want: u32) -> bool {
         let [queue] = &mut self.queues[..] else { return false };
         if !queue.is_at_one() || !self.polls_only {
             return false;
@@ -163,13 +165,14 @@ impl Engine {
         while looks < queue.patience() {
             mark::<POLL>();
             match queue.reap_one(&mut self.cq) {
-                Some(true) => {
+                Look::Taken => {
                     self.cq.clear_flags();
                     return true;
                 }
-                Some(false) => {}
+                Look::Nothing => {}
+                Look::Followed if self.cq.ready() < want => continue,
                 // It has come, but is not plain: there is nothing to look for.
-                None => break,
+                Look::Followed | Look::Other => break,
             }
             mark::<EMPTY>();
             looks += 1;
@@ -214,7 +217,7 @@ impl Engine {
             if let Err(error) = self.wait_once(left, sigmask.flatten()) {
                 break Err(error);
             }
-            if self.poll_for_one() {
+            if self.poll_for_one(want) {
                 break Ok(());
             }
         };

@@ -107,6 +107,12 @@ impl Tracker {
         self.tag == word
     }
 
+    /// As [`succeeded`](Self::succeeded), of a transfer that another one follows in its chain.
+    #[inline]
+    pub(super) fn succeeded_linked(&self, word: u32) -> bool {
+        self.tag == word ^ (STRAIGHT | LINKED)
+    }
+
     /// The slot is idle; `step` is [`CommandIds::generation_step`].
     #[inline]
     pub(super) fn end(&mut self, step: u16) {

@@ -26,7 +26,6 @@ use crate::mark::{FOUND, mark};
 use crate::spec::command::nvm;
 use crate::usermem::UserMemory;
 
-pub(crate) use chain::Copied;
 pub(super) use chain::Links;
 
 /// Longest transfer of the straight line: two pages, which need no list.
@@ -94,6 +93,18 @@ impl LineTarget {
     pub(crate) fn could_serve(sqe: &Sqe) -> bool {
         matches!(sqe.opcode, 4 | 5) && sqe.flags == crate::abi::op::IOSQE_FIXED_FILE && sqe.ioprio == 0
     }
+}
+
+/// What a look for the completion of the only command in flight has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Nothing,
+    /// It has succeeded, and nothing is in flight any more.
+    Taken,
+    /// It has succeeded, and the next one of its chain is in flight.
+    Followed,
+    /// It is one for [`IoQueue::reap`].
+    Other,
 }
 
 /// An entry, word by word: in ring memory, or a copy.
@@ -178,18 +189,18 @@ impl IoQueue {
         self.ids.in_flight() == 1 && !self.is_waiting()
     }
 
-    /// Takes the completion of the only command in flight if it has come; answers whether it has, or nothing
-    /// if it is not plain. As [`reap`](Self::reap), with nothing done twice.
+    /// Takes the completion of the only command in flight if it has come and is plain. As
+    /// [`reap`](Self::reap), with nothing done twice.
     #[inline(always)] // as `submit_one`
-    pub(crate) fn reap_one(&mut self, sink: &mut Sink) -> Option<bool> {
+    pub(crate) fn reap_one(&mut self, sink: &mut Sink) -> Look {
         let run = self.grant.cq.run(1);
         // SAFETY: a run of one entry.
-        let Some(word) = (unsafe { run.word(0) }) else { return Some(false) };
+        let Some(word) = (unsafe { run.word(0) }) else { return Look::Nothing };
         let step = self.ids.generation_step();
         let tracker = self.ids.trackers.at_mut(word);
-        let room = sink.slot()?;
+        let Some(room) = sink.slot() else { return Look::Other };
         if !tracker.succeeded(word) {
-            return None;
+            return if self.follow_one(sink) { Look::Followed } else { Look::Other };
         }
         // SAFETY: room for one.
         unsafe { room.write(0, tracker.user_data, tracker.res) };
@@ -198,7 +209,7 @@ impl IoQueue {
         self.grant.cq.advance(1);
         sink.commit(1);
         self.give_back_entries();
-        Some(true)
+        Look::Taken
     }
 
     /// Takes every completion that the device has written, posts what is finished to `sink`, and gives
@@ -216,6 +227,11 @@ impl IoQueue {
                 break;
             }
             if done == 0 {
+                let followed = self.follow_run(sink);
+                if followed != 0 {
+                    taken += followed;
+                    continue;
+                }
                 let Some(completion) = self.grant.cq.pop() else { break };
                 if self.finish(completion, sink, user) {
                     taken += 1;

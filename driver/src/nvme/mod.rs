@@ -37,7 +37,7 @@ mod shadow;
 
 pub use controller::ControllerInfo;
 pub(crate) use fixed::FixedBuffer;
-pub(crate) use line::{Copied, LineTarget};
+pub(crate) use line::{LineTarget, Look};
 pub use namespace::Namespace;
 pub(crate) use owner::{Health, Owner};
 pub(crate) use passthrough::{AdminData, Passthrough, longest_transfer, may_be_passed};

@@ -319,13 +319,13 @@ proptest! {
             if at_one && one_first {
                 let room = bench.sink.slot().is_some();
                 let plain = match first {
-                    None => Some(false),
-                    Some((true, 0)) if room => Some(true),
-                    Some(_) => None,
+                    None => Look::Nothing,
+                    Some((true, 0)) if room => Look::Taken,
+                    Some(_) => Look::Other,
                 };
                 let one = bench.queue.reap_one(&mut bench.sink);
                 prop_assert_eq!(one, plain);
-                taken += u32::from(one == Some(true));
+                taken += u32::from(one == Look::Taken);
                 prop_assert_eq!(bench.queue.ids.in_flight(), 1 - taken);
             }
             taken += bench.queue.reap(&mut bench.sink, &bench.user);
