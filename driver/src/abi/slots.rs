@@ -127,7 +127,7 @@ impl SqeSlot {
     /// Whether it is a NOP of which nothing is asked: no flags of any kind, no priority, no personality.
     #[inline]
     pub(crate) fn is_bare_nop(self) -> bool {
-        (self.word::<0>() as u32) | (self.word::<3>() >> 32) as u32 == 0 && self.word::<5>() == 0
+        u64::from(self.word::<0>() as u32) | self.word::<3>() >> 32 | self.word::<5>() == 0
     }
 
     /// The second half of an entry of 128 bytes.

@@ -227,7 +227,7 @@ impl IoQueue {
                 break;
             }
             if done == 0 {
-                let followed = self.follow_run(sink);
+                let followed = if self.next_is_linked() { self.follow_run(sink) } else { 0 };
                 if followed != 0 {
                     taken += followed;
                     continue;

@@ -204,6 +204,14 @@ impl IoQueue {
         at
     }
 
+    /// Whether the next completion is of a transfer that has succeeded and that another one follows.
+    #[inline]
+    pub(super) fn next_is_linked(&self) -> bool {
+        // SAFETY: a run of one entry.
+        let word = unsafe { self.grant.cq.run(1).word(0) };
+        word.is_some_and(|word| self.ids.trackers.at(word).succeeded_linked(word))
+    }
+
     /// Takes the completions that stand next of transfers that have succeeded and that one more transfer
     /// follows, and begins that. Answers how many.
     #[inline(never)] // away from those that nothing follows
