@@ -56,22 +56,31 @@ struct DeviceRing {
     _devices: RefCell<Vec<Device>>,
 }
 
+/// What a ring on a device is to be like, beside its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyOptions {
+    pub(crate) queues: QueueOptions,
+    pub(crate) mode: CompletionMode,
+    /// Memory that the program names is looked at through the kernel.
+    pub(crate) strict: bool,
+    pub(crate) fault: Fault,
+}
+
 impl Body {
     pub(crate) fn on_device(
         device: &Device,
         namespace: Namespace,
         params: Params,
-        options: QueueOptions,
-        mode: CompletionMode,
-        strictness: (bool, Fault),
+        options: BodyOptions,
     ) -> Result<Self, Error> {
         let memory = RingMemory::new(&params).map_err(|reason| Error::Os { call: "mapping the rings", reason })?;
         let view = memory.view();
         let notifier = Arc::new(Notifier::new()?);
+        let BodyOptions { queues, mode, strict, fault } = options;
         // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
-        let user = unsafe { UserMemory::promised(strictness.0) };
-        let mut engine = Engine::new(view, params.flags, options, mode, user, Arc::clone(&notifier))?;
-        engine.break_it(strictness.1);
+        let user = unsafe { UserMemory::promised(strict) };
+        let mut engine = Engine::new(view, params.flags, queues, mode, user, Arc::clone(&notifier))?;
+        engine.break_it(fault);
         let size_bytes = namespace.size_bytes();
         let file = engine.add_target(Arc::clone(device.owner()), namespace);
         let placeholder = placeholder(size_bytes)?;

@@ -11,6 +11,7 @@ use crate::abi::flags::{
     IORING_SETUP_REGISTERED_FD_ONLY, IORING_SETUP_SQ_AFF, IORING_SETUP_SQPOLL,
 };
 use crate::abi::params::{CqRingOffsets, Params, SqRingOffsets, check_setup_flags};
+use crate::body::BodyOptions;
 use crate::device::{Device, DeviceName};
 use crate::engine::{CompletionMode, Fault};
 use crate::error::Error;
@@ -241,13 +242,14 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
     pub fn open_device(&self, device: &Device, nsid: u32) -> Result<Ring<S, C>, Error> {
         let params = self.params()?;
         let namespace = device.namespace(nsid)?.clone();
-        let options = QueueOptions {
+        let queues = QueueOptions {
             depth: params.cq_entries,
             interrupts: self.completion.sleeps(),
             bounce_bytes: self.bounce_bytes,
             admin_commands: self.admin_commands,
         };
-        Ring::on_device(device, namespace, params, options, self.completion, (self.strict, self.fault))
+        let options = BodyOptions { queues, mode: self.completion, strict: self.strict, fault: self.fault };
+        Ring::on_device(device, namespace, params, options)
     }
 
     fn open_path(

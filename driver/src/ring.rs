@@ -12,14 +12,14 @@ use dmaring_dma::sysfs::Sysfs;
 use io_uring::{cqueue, squeue, types};
 
 use crate::abi::params::Params;
-use crate::body::Body;
+use crate::body::{Body, BodyOptions};
 use crate::builder::RingBuilder;
 use crate::device::Device;
-use crate::engine::{CompletionMode, Fault};
+use crate::engine::CompletionMode;
 use crate::error::Error;
 use crate::face::{CompletionQueue, SubmissionQueue, Submitter};
 use crate::kernel::KernelRing;
-use crate::nvme::{Namespace, QueueOptions};
+use crate::nvme::Namespace;
 use crate::report::{Backend, FallbackReason, RingStats, TargetInfo};
 
 /// An io_uring ring on an NVMe device, or on the kernel.
@@ -55,12 +55,10 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
         device: &Device,
         namespace: Namespace,
         params: Params,
-        options: QueueOptions,
-        mode: CompletionMode,
-        strictness: (bool, Fault),
+        options: BodyOptions,
     ) -> Result<Self, Error> {
         let target = target_info(device, &namespace);
-        let body = Body::on_device(device, namespace, params, options, mode, strictness)?;
+        let body = Body::on_device(device, namespace, params, options)?;
         Ok(Self { body, target, fallback: None, _entries: PhantomData })
     }
 
