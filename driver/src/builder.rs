@@ -247,6 +247,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
             interrupts: self.completion.sleeps(),
             bounce_bytes: self.bounce_bytes,
             admin_commands: self.admin_commands,
+            checks_memory: self.strict,
         };
         let options = BodyOptions { queues, mode: self.completion, strict: self.strict, fault: self.fault };
         Ring::on_device(device, namespace, params, options)

@@ -145,14 +145,15 @@ prop_compose! {
         into in 0i64..64,
         odd in prop::sample::select(&[0i64, 0, 0, 0, 0, 4, 508, 1, 2][..]),
         third in prop::bool::weighted(0.2),
+        registered in prop::bool::weighted(0.7),
         change in changes(),
     ) -> (Sqe, i64) {
         let mut sqe = Sqe {
-            opcode: 4 + u8::from(write),
+            opcode: if registered { 4 } else { 22 } + u8::from(write),
             flags: 1,
             off: at * 512,
             len: blocks * 512,
-            buf_index: if third { 3 } else { 0 },
+            buf_index: if third && registered { 3 } else { 0 },
             ..Sqe::default()
         };
         let mut address = into * 512 + odd;
@@ -181,7 +182,7 @@ prop_compose! {
 /// The entry of a program as it is on one side.
 fn at(side: &Side, (sqe, address): &(Sqe, i64)) -> Sqe {
     let mut sqe = *sqe;
-    if sqe.opcode == 22 {
+    if matches!(sqe.opcode, 22 | 23) {
         sqe.len = sqe.len.min(16 << 10);
         sqe.addr = side.arena.as_ptr() as u64 + (*address as u64 % (16 << 10));
     } else {
@@ -240,7 +241,7 @@ fn compare_batches(program: &[Vec<Vec<(Sqe, i64)>>]) -> Result<(), TestCaseError
             for chain in batch {
                 let first = sqes.len();
                 sqes.extend(chain.iter().map(|entry| at(side, entry)).map(|sqe| match sqe.opcode {
-                    5 => Sqe { opcode: 4, ..sqe },
+                    5 | 23 => Sqe { opcode: sqe.opcode - 1, ..sqe },
                     _ => sqe,
                 }));
                 let last = sqes.len() - 1;

@@ -60,7 +60,7 @@ impl Engine {
                 queue.publish_batch(new);
                 true
             } else {
-                head = queue.submit_chains(&self.rings, head, end);
+                head = queue.submit_lines(&self.rings, head, end);
                 head == end && {
                     queue.publish();
                     true
@@ -138,7 +138,7 @@ impl Engine {
             {
                 head = queue.submit_line(&self.rings, head, end);
                 if head != end {
-                    head = queue.submit_chains(&self.rings, head, end);
+                    head = queue.submit_lines(&self.rings, head, end);
                 }
             }
         }

@@ -4,6 +4,8 @@
 //! but `FIXED_FILE`, a registered buffer, at most two pages, block aligned, inside the namespace. The
 //! first word of such an entry is one of two constants; every other condition is checked here as well,
 //! and the first entry that fails one is left to the general path, which gives the kernel's answer.
+//! `READ` and `WRITE` differ in one constant and in where their memory is looked up ([`Memory`]): they go
+//! this way if the device reaches it in place. Chains of registered transfers have a file of their own.
 //!
 //! Kept apart from the general path on purpose: sharing a loop with it costs registers. Nothing here
 //! allocates, locks or calls through a pointer. Both ways work on *runs*: stretches of all the rings and
@@ -89,9 +91,17 @@ impl LineTarget {
         (word ^ self.read_word) & !mask <= self.writes
     }
 
+    /// In what the first word of an entry differs from one that is served; reads and writes are alike. All of
+    /// it if the entry would write and nothing may.
+    #[inline]
+    fn differs(&self, word: u64) -> u64 {
+        let differs = word ^ self.read_word;
+        if differs & 1 <= self.writes { differs & !1 } else { u64::MAX }
+    }
+
     /// Whether `sqe` is one that the general path should make this the hot file for.
     pub(crate) fn could_serve(sqe: &Sqe) -> bool {
-        matches!(sqe.opcode, 4 | 5) && sqe.flags == crate::abi::op::IOSQE_FIXED_FILE && sqe.ioprio == 0
+        matches!(sqe.opcode, 4 | 5 | 22 | 23) && sqe.flags == crate::abi::op::IOSQE_FIXED_FILE && sqe.ioprio == 0
     }
 }
 
@@ -105,6 +115,52 @@ pub(crate) enum Look {
     Followed,
     /// It is one for [`IoQueue::reap`].
     Other,
+}
+
+/// Where entries have their memory.
+pub(super) trait Memory: Copy {
+    /// What differs in the first word from `READ_FIXED` or `WRITE_FIXED`.
+    const DIFFERS: u64;
+
+    /// The memory that an entry with this sixth word may name, or a piece of length 0.
+    fn buffer(self, word: u64) -> FixedBuffer;
+}
+
+impl Memory for &FixedBuffers {
+    const DIFFERS: u64 = 0;
+
+    #[inline(always)] // into `make`
+    fn buffer(self, word: u64) -> FixedBuffer {
+        *self.find(word)
+    }
+}
+
+/// Memory that is not registered, for `READ` and `WRITE`: the piece that the device reaches in place in which
+/// the last such entry had its memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PlainMemory(FixedBuffer);
+
+impl PlainMemory {
+    /// A piece that the device reaches in place.
+    pub(super) fn new(base: u64, len: u64, delta: u64) -> Self {
+        Self(FixedBuffer { base, len, delta })
+    }
+
+    /// Whether `address` is in it.
+    #[inline]
+    pub(super) fn has(&self, address: u64) -> bool {
+        address.wrapping_sub(self.0.base) < self.0.len
+    }
+}
+
+impl Memory for PlainMemory {
+    /// `READ` is 22 and `READ_FIXED` 4, `WRITE` 23 and `WRITE_FIXED` 5.
+    const DIFFERS: u64 = 22 ^ 4;
+
+    #[inline(always)] // into `make`
+    fn buffer(self, word: u64) -> FixedBuffer {
+        if word == 0 { self.0 } else { FixedBuffer::default() }
+    }
 }
 
 /// An entry, word by word: in ring memory, or a copy.
@@ -137,7 +193,7 @@ impl IoQueue {
         let slots = self.grant.sq.run(1);
         let tracker = self.ids.trackers.at_mut(self.grant.sq.tail());
         // SAFETY: a run of one slot.
-        if !unsafe { make::<_, TAG>(&self.line, &self.fixed, tracker, entry, slots, 0) } {
+        if !unsafe { make::<_, _, TAG>(&self.line, &self.fixed, tracker, entry, slots, 0) } {
             return false;
         }
         self.ids.begun(1);
@@ -149,15 +205,68 @@ impl IoQueue {
     /// no more may be in flight. Answers where it stopped. The doorbell is rung by
     /// [`publish`](IoQueue::publish).
     #[inline(never)]
-    pub(crate) fn submit_line(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
+    pub(crate) fn submit_line(&mut self, rings: &RingView, head: u32, tail: u32) -> u32 {
         if !self.line.is_for(rings, head) {
             return head;
         }
+        self.submit_runs(rings, head, tail, |queue, sqes, slots| {
+            let trackers = queue.ids.trackers.run_mut(queue.grant.sq.tail(), slots.len());
+            // SAFETY: `submit_runs` cuts the slots to the entries, and the trackers are cut to the slots.
+            unsafe { make_run(queue.line, &queue.fixed, trackers, sqes, slots) }
+        })
+    }
+
+    /// As [`submit_line`](Self::submit_line), of entries whose memory is not registered but reached in place.
+    #[inline(never)]
+    fn submit_unregistered(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
+        loop {
+            let memory = self.reached(rings.plain_slot(head).word::<2>());
+            let after = self.submit_runs(rings, head, tail, |queue, sqes, slots| {
+                let trackers = queue.ids.trackers.run_mut(queue.grant.sq.tail(), slots.len());
+                // SAFETY: `submit_runs` cuts the slots to the entries, and the trackers are cut to the slots.
+                unsafe { make_run(queue.line, memory, trackers, sqes, slots) }
+            });
+            // The next one may have its memory elsewhere.
+            if after == head || after == tail {
+                return after;
+            }
+            head = after;
+        }
+    }
+
+    /// Takes entries from `head` to `tail` by ways of the straight line, each where it belongs, up to the first
+    /// that belongs nowhere here. Answers where it stopped.
+    #[inline(never)] // away from batches of one kind
+    pub(crate) fn submit_lines(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
+        loop {
+            let differs = self.line.differs(rings.plain_slot(head).word::<0>());
+            let after = match differs {
+                0 => self.submit_line(rings, head, tail),
+                LINK_BIT => self.submit_chains(rings, head, tail),
+                PlainMemory::DIFFERS if self.serves_unregistered => self.submit_unregistered(rings, head, tail),
+                _ => return head,
+            };
+            if after == head || after == tail {
+                return after;
+            }
+            head = after;
+        }
+    }
+
+    /// Makes commands of entries as `submit` does of runs, as far as both rings go on.
+    #[inline(always)] // into those that know what `submit` does
+    fn submit_runs(
+        &mut self,
+        rings: &RingView,
+        mut head: u32,
+        tail: u32,
+        mut submit: impl FnMut(&mut Self, SqeRun, SlotRun) -> u32,
+    ) -> u32 {
         loop {
             let most = tail.wrapping_sub(head).min(self.ids.room());
             let sqes = rings.sqe_run(head, most);
             let slots = self.grant.sq.run(sqes.len());
-            let made = self.submit_run(sqes, slots);
+            let made = submit(self, sqes, slots);
             self.ids.begun(made);
             self.grant.sq.advance(made);
             head = head.wrapping_add(made);
@@ -166,21 +275,6 @@ impl IoQueue {
                 return head;
             }
         }
-    }
-
-    /// Makes commands of the first entries of `sqes` in `slots`, which are no more. Answers how many.
-    #[inline]
-    fn submit_run(&mut self, sqes: SqeRun, slots: SlotRun) -> u32 {
-        let (line, fixed) = (self.line, &self.fixed);
-        let mut made = 0;
-        for tracker in self.ids.trackers.run_mut(self.grant.sq.tail(), slots.len()) {
-            // SAFETY: there are no more trackers than slots, and no more slots than entries.
-            if !unsafe { make::<_, STRAIGHT>(&line, fixed, tracker, sqes.at(made), slots, made) } {
-                break;
-            }
-            made += 1;
-        }
-        made as u32
     }
 
     /// Whether one command is in flight, and nothing else.
@@ -293,15 +387,38 @@ impl IoQueue {
     }
 }
 
+/// Makes commands of the first entries of a run, each in its slot and with its tracker. Answers how many.
+///
+/// # Safety
+/// There are no more trackers than slots, and no more slots than entries.
+#[inline(always)] // into its two callers, which keep what they load in registers
+unsafe fn make_run<M: Memory>(
+    line: LineTarget,
+    memory: M,
+    trackers: &mut [Tracker],
+    sqes: SqeRun,
+    slots: SlotRun,
+) -> u32 {
+    let mut made = 0;
+    for tracker in trackers {
+        // SAFETY: the caller's promise.
+        if !unsafe { make::<_, _, STRAIGHT>(&line, memory, tracker, sqes.at(made), slots, made) } {
+            break;
+        }
+        made += 1;
+    }
+    made as u32
+}
+
 /// Makes a command of an entry in slot `index`, unless the entry is not plain or the tracker is not idle. One
 /// that is to be [`LINKED`] says so.
 ///
 /// # Safety
 /// `index` is below the length of the run, and the ring has not been dropped.
 #[inline(always)] // once in a loop, once without: the compiler must see both
-unsafe fn make<E: Words, const TAG: u32>(
+unsafe fn make<E: Words, M: Memory, const TAG: u32>(
     line: &LineTarget,
-    fixed: &FixedBuffers,
+    memory: M,
     tracker: &mut Tracker,
     sqe: E,
     slots: SlotRun,
@@ -309,7 +426,7 @@ unsafe fn make<E: Words, const TAG: u32>(
 ) -> bool {
     // Checked in the order that keeps the fewest values alive; all of it must hold, in any order.
     let link = if TAG == LINKED { LINK_BIT } else { 0 };
-    let kind = sqe.word::<0>() ^ line.read_word ^ link;
+    let kind = sqe.word::<0>() ^ line.read_word ^ link ^ M::DIFFERS;
     let offset = sqe.word::<1>();
     // Flags stand above the length: with any set, it is longer than two pages.
     let len = sqe.word::<3>();
@@ -318,7 +435,7 @@ unsafe fn make<E: Words, const TAG: u32>(
     }
     let address = sqe.word::<2>();
     // Personality and file index stand above the buffer index: with any set, it finds none.
-    let &FixedBuffer { base, len: buffer_len, delta } = fixed.find(sqe.word::<5>());
+    let FixedBuffer { base, len: buffer_len, delta } = memory.buffer(sqe.word::<5>());
     let into = address.wrapping_sub(base);
     let last = len.wrapping_sub(1);
     // A length that is neither 0 nor more than a buffer can have (1 GiB).

@@ -16,7 +16,7 @@ use super::bounce::BouncePool;
 use super::fixed::{FixedBuffer, FixedBuffers};
 use super::ids::CommandIds;
 use super::issue::Flight;
-use super::line::{LineTarget, Links};
+use super::line::{LineTarget, Links, PlainMemory};
 use super::owner::{Owner, QueueGrant};
 use super::passthrough::longest_transfer;
 use super::prp::PrpLists;
@@ -39,6 +39,8 @@ pub(crate) struct QueueOptions {
     pub(crate) bounce_bytes: usize,
     /// Whether the program may send admin commands.
     pub(crate) admin_commands: bool,
+    /// Whether memory that is not registered is looked at before each use.
+    pub(crate) checks_memory: bool,
 }
 
 /// Counters of a queue pair, since it was made.
@@ -66,6 +68,12 @@ impl Reach {
         Self { start, end: start + mapping.len() as u64, delta: mapping.delta() }
     }
 
+    /// The one around `address`, of those that do not overlap and are in order.
+    fn around(reaches: &[Self], address: u64) -> Option<Self> {
+        let before = reaches.partition_point(|r| r.start <= address);
+        reaches.get(before.checked_sub(1)?).copied().filter(|reach| address < reach.end)
+    }
+
     /// The delta of a range that lies inside one of `reaches`, which do not overlap and are in order.
     fn find(reaches: &[Self], address: u64, len: u64) -> Option<u64> {
         let before = reaches.partition_point(|r| r.start <= address);
@@ -84,6 +92,10 @@ pub(crate) struct IoQueue {
     pub(super) line: LineTarget,
     pub(super) fixed: FixedBuffers,
     pub(super) links: Links,
+    /// Where the last entry without a registered buffer had its memory.
+    plain: PlainMemory,
+    /// The straight line serves such entries.
+    pub(super) serves_unregistered: bool,
     pub(super) requests: Requests,
     /// Requests with commands still to issue, in order.
     pub(super) waiting: VecDeque<u32>,
@@ -130,6 +142,8 @@ impl IoQueue {
             line: LineTarget::NONE,
             fixed: FixedBuffers::new(Vec::new()),
             links: Links::new(entries),
+            plain: PlainMemory::default(),
+            serves_unregistered: !options.checks_memory,
             requests: Requests::with_capacity(entries as usize),
             waiting: VecDeque::with_capacity(entries as usize),
             flights: vec![Flight::NONE; entries as usize],
@@ -265,6 +279,18 @@ impl IoQueue {
         // They are in order, and neighbours share one (`Buffers::map`).
         self.fixed_reach = mappings.iter().map(Reach::of).collect();
         self.fixed_mappings = mappings;
+        self.plain = PlainMemory::default();
+    }
+
+    /// The memory that entries without registered buffers have, around `address` if that is reached in place.
+    #[inline]
+    pub(super) fn reached(&mut self, address: u64) -> PlainMemory {
+        if !self.plain.has(address) {
+            let find = |reaches: &[Reach]| Reach::around(reaches, address);
+            let reach = find(&self.pool_reach).or_else(|| find(&self.fixed_reach));
+            self.plain = reach.map(|r| PlainMemory::new(r.start, r.end - r.start, r.delta)).unwrap_or_default();
+        }
+        self.plain
     }
 
     /// What to add to the addresses of a range that the device reaches in place.

@@ -121,27 +121,12 @@ impl Links {
 }
 
 impl IoQueue {
-    /// Takes what stands from `head` to `end` of a [plain](RingView::is_plain) ring as far as it is chains and
-    /// plain entries. Answers where it stopped. The doorbell is rung by [`publish`](IoQueue::publish).
-    #[inline(never)] // away from batches without chains
-    pub(crate) fn submit_chains(&mut self, rings: &RingView, mut head: u32, end: u32) -> u32 {
-        loop {
-            let word = rings.plain_slot(head).word::<0>();
-            if word & LINK_BIT == 0 || !self.line.serves(word, LINK_BIT) {
-                return head;
-            }
-            let mut after = self.submit_pairs(rings, head, end);
-            if after == head {
-                after = self.submit_chain(rings, head, end);
-            }
-            if after == head || after == end {
-                return after;
-            }
-            head = self.submit_line(rings, after, end);
-            if head == end {
-                return end;
-            }
-        }
+    /// Begins the chains from `head` to `end` of a [plain](RingView::is_plain) ring, up to the first that is not
+    /// to be begun here, or another entry. Answers where it stopped.
+    #[inline]
+    pub(super) fn submit_chains(&mut self, rings: &RingView, head: u32, end: u32) -> u32 {
+        let after = self.submit_pairs(rings, head, end);
+        if after == head { self.submit_chain(rings, head, end) } else { after }
     }
 
     /// Begins the pairs from `head` on that stand side by side. Answers where it stopped.
@@ -166,7 +151,7 @@ impl IoQueue {
             let (first, second) = unsafe { (sqes.at(2 * made), sqes.at(2 * made + 1)) };
             let Some(member) = Member::of(second, &line, 0) else { break };
             // SAFETY: as above.
-            if !unsafe { make::<_, LINKED>(&line, fixed, tracker, first, slots, made) } {
+            if !unsafe { make::<_, _, LINKED>(&line, fixed, tracker, first, slots, made) } {
                 break;
             }
             *place = member;
@@ -236,7 +221,7 @@ impl IoQueue {
             }
             let tracker = trackers.at_mut(tail.wrapping_add(done));
             // SAFETY: as above.
-            if !unsafe { make::<_, STRAIGHT>(&line, fixed, tracker, member, slots, done as usize) } {
+            if !unsafe { make::<_, _, STRAIGHT>(&line, fixed, tracker, member, slots, done as usize) } {
                 break;
             }
             trackers.at_mut(word).end(step);

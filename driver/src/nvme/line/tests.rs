@@ -36,7 +36,13 @@ impl Bench {
     fn new(cq_entries: u32) -> Self {
         let config = ModelConfig::new(vec![ModelNamespace::new(Storage::null(1 << 20))]);
         let device = Device::on(Arc::new(Model::stepped("model:line", config))).unwrap();
-        let options = QueueOptions { depth: ENTRIES - 1, interrupts: false, bounce_bytes: 0, admin_commands: false };
+        let options = QueueOptions {
+            depth: ENTRIES - 1,
+            interrupts: false,
+            bounce_bytes: 0,
+            admin_commands: false,
+            checks_memory: false,
+        };
         let queue = IoQueue::new(Arc::clone(device.owner()), options).unwrap();
         assert_eq!((queue.grant.sq.entries(), queue.grant.cq.entries()), (ENTRIES, ENTRIES));
         let flags = IORING_SETUP_NO_SQARRAY | IORING_SETUP_CQSIZE;
