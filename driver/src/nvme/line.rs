@@ -243,7 +243,7 @@ impl IoQueue {
             let after = match differs {
                 0 => self.submit_line(rings, head, tail),
                 LINK_BIT => self.submit_chains(rings, head, tail),
-                PlainMemory::DIFFERS if self.serves_unregistered => self.submit_unregistered(rings, head, tail),
+                PlainMemory::DIFFERS => self.submit_unregistered(rings, head, tail),
                 _ => return head,
             };
             if after == head || after == tail {

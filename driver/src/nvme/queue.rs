@@ -39,7 +39,7 @@ pub(crate) struct QueueOptions {
     pub(crate) bounce_bytes: usize,
     /// Whether the program may send admin commands.
     pub(crate) admin_commands: bool,
-    /// Whether memory that is not registered is looked at before each use.
+    /// Whether memory that an entry names by address is looked at before each use.
     pub(crate) checks_memory: bool,
 }
 
@@ -94,8 +94,8 @@ pub(crate) struct IoQueue {
     pub(super) links: Links,
     /// Where the last entry without a registered buffer had its memory.
     plain: PlainMemory,
-    /// The straight line serves such entries.
-    pub(super) serves_unregistered: bool,
+    /// The program may have unmapped memory that it has registered.
+    checks_memory: bool,
     pub(super) requests: Requests,
     /// Requests with commands still to issue, in order.
     pub(super) waiting: VecDeque<u32>,
@@ -143,7 +143,7 @@ impl IoQueue {
             fixed: FixedBuffers::new(Vec::new()),
             links: Links::new(entries),
             plain: PlainMemory::default(),
-            serves_unregistered: !options.checks_memory,
+            checks_memory: options.checks_memory,
             requests: Requests::with_capacity(entries as usize),
             waiting: VecDeque::with_capacity(entries as usize),
             flights: vec![Flight::NONE; entries as usize],
@@ -282,12 +282,14 @@ impl IoQueue {
         self.plain = PlainMemory::default();
     }
 
-    /// The memory that entries without registered buffers have, around `address` if that is reached in place.
+    /// The memory that entries without registered buffers have, around `address` if that is reached in place and
+    /// need not be looked at.
     #[inline]
     pub(super) fn reached(&mut self, address: u64) -> PlainMemory {
         if !self.plain.has(address) {
             let find = |reaches: &[Reach]| Reach::around(reaches, address);
-            let reach = find(&self.pool_reach).or_else(|| find(&self.fixed_reach));
+            let fixed: &[Reach] = if self.checks_memory { &[] } else { &self.fixed_reach };
+            let reach = find(&self.pool_reach).or_else(|| find(fixed));
             self.plain = reach.map(|r| PlainMemory::new(r.start, r.end - r.start, r.delta)).unwrap_or_default();
         }
         self.plain
