@@ -99,10 +99,17 @@ impl Completions {
     /// Posts one completion with what follows it, if there is room for that in entries of this ring.
     #[cold]
     pub(crate) fn post_big(&mut self, cqe: Cqe, extra: Extra) {
-        if (!self.backlog.is_empty() || !self.write(cqe, extra)) && !self.loses {
+        if self.backlog.is_empty() {
+            if self.write(cqe, extra) || self.loses {
+                return;
+            }
+            // Before anything is behind the ring (`io_cqring_add_overflow`): a program that finds the ring empty
+            // must not take that for all.
             self.indirect = true;
-            self.backlog.push_back((cqe, extra));
+            self.flags |= IORING_SQ_CQ_OVERFLOW;
+            self.rings.set_sq_flags(self.flags);
         }
+        self.backlog.push_back((cqe, extra));
     }
 
     /// Whether what finds the ring full is lost.
@@ -288,6 +295,18 @@ mod tests {
         assert_eq!(seen, [0, 1, 2, 3, 4]);
         assert_eq!(view.sq_flags(), IORING_SQ_TASKRUN);
         assert_eq!(view.cq_overflow(), 0);
+    }
+
+    #[test]
+    fn the_overflow_flag_is_set_with_the_first_completion_behind_the_ring() {
+        let (memory, mut cq) = ring(1);
+        cq.set_flags(true);
+        for i in 0..2 {
+            cq.post(i, 0, 0);
+        }
+        assert_eq!(memory.view().sq_flags(), IORING_SQ_TASKRUN, "a full ring is no overflow");
+        cq.post(2, 0, 0);
+        assert_eq!(memory.view().sq_flags(), IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
     }
 
     #[test]
