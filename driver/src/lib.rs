@@ -58,6 +58,7 @@ mod report;
 mod ring;
 mod size;
 pub mod spec;
+mod sync;
 mod usermem;
 
 pub use builder::RingBuilder;

@@ -6,15 +6,17 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
+use super::cells::Cells;
 use super::flags::{
     IORING_SETUP_CQE_MIXED, IORING_SETUP_CQE32, IORING_SETUP_NO_MMAP, IORING_SETUP_NO_SQARRAY, IORING_SETUP_SQE128,
 };
 use super::params::Params;
 use super::rings::RingView;
+use crate::sync::{AtomicU32, Ordering};
 
 /// The mappings behind a ring: both rings in one, the submission entries in the other.
 #[derive(Debug)]
@@ -76,6 +78,23 @@ impl Map {
         // SAFETY: checked to lie inside the mapping.
         Ok(unsafe { self.base.byte_add(at) }.cast())
     }
+
+    fn index(&self, offset: u32) -> io::Result<NonNull<AtomicU32>> {
+        self.indices(offset, 1)
+    }
+
+    #[cfg(not(all(test, loom)))]
+    fn indices(&self, offset: u32, count: u32) -> io::Result<NonNull<AtomicU32>> {
+        self.at(offset, count as usize)
+    }
+
+    /// An atomic of a model is longer than a word, so it stands elsewhere, for as long as the process lives.
+    #[cfg(all(test, loom))]
+    fn indices(&self, offset: u32, count: u32) -> io::Result<NonNull<AtomicU32>> {
+        self.at::<u32>(offset, count as usize)?;
+        let words = Vec::leak((0..count).map(|_| AtomicU32::new(0)).collect());
+        Ok(NonNull::from(words).cast())
+    }
 }
 
 impl Drop for Map {
@@ -126,19 +145,18 @@ impl RingMemory {
 
     fn build(params: &Params, rings: Map, sqes: Map) -> io::Result<Self> {
         let no_array = params.flags & IORING_SETUP_NO_SQARRAY != 0;
-        let array: Option<NonNull<AtomicU32>> =
-            if no_array { None } else { Some(rings.at(params.sq_off.array, params.sq_entries as usize)?) };
+        let array = if no_array { None } else { Some(rings.indices(params.sq_off.array, params.sq_entries)?) };
         let sqe_shift = u8::from(params.flags & IORING_SETUP_SQE128 != 0);
         let cqe32 = params.flags & IORING_SETUP_CQE32 != 0;
         let view = RingView {
-            sq_head: rings.at(params.sq_off.head, 1)?,
-            sq_tail: rings.at(params.sq_off.tail, 1)?,
-            sq_flags: rings.at(params.sq_off.flags, 1)?,
-            sq_dropped: rings.at(params.sq_off.dropped, 1)?,
-            cq_head: rings.at(params.cq_off.head, 1)?,
-            cq_tail: rings.at(params.cq_off.tail, 1)?,
-            cq_overflow: rings.at(params.cq_off.overflow, 1)?,
-            cq_flags: rings.at(params.cq_off.flags, 1)?,
+            sq_head: rings.index(params.sq_off.head)?,
+            sq_tail: rings.index(params.sq_off.tail)?,
+            sq_flags: rings.index(params.sq_off.flags)?,
+            sq_dropped: rings.index(params.sq_off.dropped)?,
+            cq_head: rings.index(params.cq_off.head)?,
+            cq_tail: rings.index(params.cq_off.tail)?,
+            cq_overflow: rings.index(params.cq_off.overflow)?,
+            cq_flags: rings.index(params.cq_off.flags)?,
             array,
             sqes: sqes.at(0, (params.sq_entries as usize) << sqe_shift)?,
             cqes: rings.at(params.cq_off.cqes, (params.cq_entries as usize) << u8::from(cqe32))?,
@@ -147,6 +165,7 @@ impl RingMemory {
             sqe_shift,
             cqe32,
             mixed: params.flags & IORING_SETUP_CQE_MIXED != 0,
+            cells: Cells::new(params),
         };
         if let Some(array) = array {
             // As the io-uring crate does: entry i of the array names submission entry i.
@@ -158,9 +177,9 @@ impl RingMemory {
         Ok(Self { rings, sqes, view })
     }
 
-    pub(super) fn word(&self, offset: u32) -> io::Result<&AtomicU32> {
+    pub(super) fn word(&self, offset: u32) -> io::Result<&atomic::AtomicU32> {
         // SAFETY: inside the mapping, which lives as long as `self`; only ever accessed as an atomic.
-        self.rings.at::<AtomicU32>(offset, 1).map(|p| unsafe { p.as_ref() })
+        self.rings.at::<atomic::AtomicU32>(offset, 1).map(|p| unsafe { p.as_ref() })
     }
 
     /// Good for as long as `self` lives.

@@ -12,6 +12,7 @@
 //! | `rings` | what stands in it, seen by the program and by the engine |
 //! | `slots` | the entries in it |
 
+mod cells;
 pub mod entry;
 pub mod flags;
 pub(crate) mod memory;

@@ -13,12 +13,13 @@
 #![expect(unsafe_code)] // owns every access to ring memory
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use io_uring::{cqueue, squeue};
 
+use super::cells::Cells;
 use super::entry::{Cqe, Sqe};
 use super::slots::{CqeRun, Cqes, SqeRun, SqeSlot, Sqes};
+use crate::sync::{AtomicU32, Ordering};
 
 /// Pointers into ring memory with the masks that keep accesses inside. Copied freely by those who keep
 /// the [`RingMemory`](super::memory::RingMemory) alive.
@@ -43,6 +44,7 @@ pub(crate) struct RingView {
     pub(super) cqe32: bool,
     /// Completion entries may be two of `Cqe` long (`CQE_MIXED`).
     pub(super) mixed: bool,
+    pub(super) cells: Cells,
 }
 
 // SAFETY: ring memory is shared by design: indices are atomics, and entries are handed from one side to
@@ -121,7 +123,7 @@ impl RingView {
     pub(crate) fn sqes<E: squeue::EntryMarker>(&self) -> Sqes<E> {
         const { assert!(size_of::<E>() == 64 || size_of::<E>() == 128) };
         debug_assert_eq!(size_of::<E>(), 64 << self.sqe_shift, "entries as the ring was made for");
-        Sqes { first: self.sqes.cast(), mask: self.sq_mask }
+        Sqes { first: self.sqes.cast(), mask: self.sq_mask, cells: self.cells }
     }
 
     /// Program: the completion entries.
@@ -129,7 +131,7 @@ impl RingView {
     pub(crate) fn cqes<E: cqueue::EntryMarker>(&self) -> Cqes<E> {
         const { assert!(size_of::<E>() == 16 || size_of::<E>() == 32) };
         debug_assert_eq!(size_of::<E>(), 16 << u8::from(self.cqe32), "entries as the ring was made for");
-        Cqes { first: self.cqes.cast(), mask: self.cq_mask }
+        Cqes { first: self.cqes.cast(), mask: self.cq_mask, cells: self.cells }
     }
 
     /// Engine: which entry stands at position `head`; `None` when the array names one that does not exist.
@@ -146,6 +148,7 @@ impl RingView {
                 index
             }
         };
+        self.cells.read_sqes(index, 1);
         // SAFETY: at most the mask, and there are as many entries of that length.
         Some(SqeSlot(unsafe { self.sqes.add((index as usize) << self.sqe_shift) }))
     }
@@ -225,6 +228,7 @@ impl RingView {
     /// Engine: the entry at position `head` of a [plain](Self::is_plain) ring.
     #[inline]
     pub(crate) fn plain_slot(&self, head: u32) -> SqeSlot {
+        self.cells.read_sqes(head & self.sq_mask, 1);
         // SAFETY: masked into the array.
         SqeSlot(unsafe { self.sqes.add((head & self.sq_mask) as usize) })
     }
@@ -234,12 +238,15 @@ impl RingView {
     #[inline]
     pub(crate) fn sqe_run(&self, head: u32, most: u32) -> SqeRun {
         let index = head & self.sq_mask;
+        let len = most.min(self.sq_mask + 1 - index);
+        self.cells.read_sqes(index, len);
         // SAFETY: masked into the array.
-        SqeRun { first: unsafe { self.sqes.add(index as usize) }, len: most.min(self.sq_mask + 1 - index) }
+        SqeRun { first: unsafe { self.sqes.add(index as usize) }, len }
     }
 
     /// Engine: writes the completion of 32 bytes at `tail`.
     pub(crate) fn write_cqe32(&self, tail: u32, cqe: Cqe, extra: [u64; 2]) {
+        self.cells.write_cqes(tail & self.cq_mask, 1);
         // SAFETY: masked into the array, which holds two of `Cqe` for each entry (`cqe32`).
         let first = unsafe { self.cqes.add(2 * (tail & self.cq_mask) as usize) };
         // SAFETY: as above; above the tail only the engine writes.
@@ -252,12 +259,14 @@ impl RingView {
     /// Engine: writes the completion at `tail`, to be published by [`set_cq_tail`](Self::set_cq_tail).
     #[inline]
     pub(crate) fn write_cqe(&self, tail: u32, user_data: u64, res: i32, flags: u32) {
+        self.cells.write_cqes(tail & self.cq_mask, 1);
         // SAFETY: masked into the array; above the tail only the engine writes.
         unsafe { self.cqes.add((tail & self.cq_mask) as usize).write(Cqe { user_data, res, flags }) };
     }
 
     /// Engine: writes the two words that follow the completion before `tail`, in its place.
     pub(crate) fn write_cqe_words(&self, tail: u32, words: [u64; 2]) {
+        self.cells.write_cqes(tail & self.cq_mask, 1);
         // SAFETY: masked into the array; above the tail only the engine writes; an entry is two words.
         unsafe { self.cqes.add((tail & self.cq_mask) as usize).cast().write(words) };
     }
@@ -267,10 +276,15 @@ impl RingView {
     #[inline]
     pub(crate) fn cqe_run(&self, tail: u32, most: u32) -> CqeRun {
         let index = tail & self.cq_mask;
+        let len = most.min(self.cq_mask + 1 - index);
+        self.cells.write_cqes(index, len);
         // SAFETY: masked into the array.
-        CqeRun { first: unsafe { self.cqes.add(index as usize) }, len: most.min(self.cq_mask + 1 - index) }
+        CqeRun { first: unsafe { self.cqes.add(index as usize) }, len }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 
 use io_uring::{cqueue, squeue};
 
+use super::cells::Cells;
 use super::entry::{Cqe, Sqe, words};
 
 /// Words of a submission entry.
@@ -20,12 +21,14 @@ const SQE_WORDS: usize = 8;
 pub(crate) struct Sqes<E> {
     pub(super) first: NonNull<E>,
     pub(super) mask: u32,
+    pub(super) cells: Cells,
 }
 
 impl<E: squeue::EntryMarker> Sqes<E> {
     /// Writes the entry at `tail`, to be published by [`RingView::set_sq_tail`](super::rings::RingView::set_sq_tail).
     #[inline]
     pub(crate) fn write(&self, tail: u32, entry: &E) {
+        self.cells.write_sqe(tail & self.mask);
         // SAFETY: masked into the array.
         let first = unsafe { self.first.add((tail & self.mask) as usize) }.cast::<u64>();
         for (i, word) in words::<E, 0>(entry).into_iter().enumerate() {
@@ -47,12 +50,14 @@ impl<E: squeue::EntryMarker> Sqes<E> {
 pub(crate) struct Cqes<E> {
     pub(super) first: NonNull<E>,
     pub(super) mask: u32,
+    pub(super) cells: Cells,
 }
 
 impl<E: cqueue::EntryMarker> Cqes<E> {
     /// The completion at `head`, which is below the tail.
     #[inline]
     pub(crate) fn read(&self, head: u32) -> E {
+        self.cells.read_cqe(head & self.mask);
         // SAFETY: masked into the array; below the tail the engine does not write; completion entries are
         // integers of which every bit pattern is one (abi/entry.rs).
         unsafe { self.first.add((head & self.mask) as usize).read() }

@@ -255,7 +255,7 @@ impl Completions {
 
     /// Completions behind the ring.
     #[cfg(test)]
-    fn backlog(&self) -> usize {
+    pub(crate) fn backlog(&self) -> usize {
         self.backlog.len()
     }
 }

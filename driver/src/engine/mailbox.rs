@@ -14,6 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::buffers::Buffers;
 use super::files::{Places, Target};
+use super::letters::Letters;
 use crate::error::Error;
 
 /// What one ring has for another.
@@ -28,10 +29,7 @@ pub(super) enum Letter {
 /// The part of a ring that others reach.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    letters: Mutex<VecDeque<Letter>>,
-    /// There are letters, or have been.
-    has_mail: AtomicBool,
-    bell: EventFd,
+    letters: Letters<Letter, EventFd>,
     /// The ring takes nothing before it is enabled (`R_DISABLED`).
     disabled: AtomicBool,
     /// Which places of its file table are taken.
@@ -59,9 +57,7 @@ impl Mailbox {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::Os { call: "eventfd", reason: errno.into() })?;
         Ok(Arc::new(Self {
-            letters: Mutex::default(),
-            has_mail: AtomicBool::new(false),
-            bell,
+            letters: Letters::new(bell),
             disabled: AtomicBool::new(disabled),
             places: Mutex::default(),
             issuer: Mutex::default(),
@@ -93,30 +89,17 @@ impl Mailbox {
     }
 
     pub(super) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.letters.bell().as_fd()
     }
 
     /// Leaves a letter and rings the bell.
     pub(super) fn send(&self, letter: Letter) {
-        let mut letters = lock(&self.letters);
-        letters.push_back(letter);
-        // Before the bell: whoever is woken by that must see it. Release, for the Acquire of `take`.
-        self.has_mail.store(true, Ordering::Release);
-        // The counter cannot overflow: it would take 2^64 letters that nobody reads.
-        if let Err(error) = self.bell.write(1) {
-            tracing::error!(%error, "the bell of a ring");
-        }
+        self.letters.send(letter);
     }
 
     /// All letters; the bell is silent then.
     #[inline]
     pub(super) fn take(&self) -> VecDeque<Letter> {
-        if !self.has_mail.load(Ordering::Relaxed) || !self.has_mail.swap(false, Ordering::Acquire) {
-            return VecDeque::new();
-        }
-        let mut letters = lock(&self.letters);
-        // Silenced while nobody can leave another.
-        let _ = self.bell.read();
-        std::mem::take(&mut *letters)
+        self.letters.take()
     }
 }

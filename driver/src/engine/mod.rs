@@ -18,10 +18,13 @@ pub(crate) mod files;
 mod gate;
 mod groups;
 mod issue;
+mod letters;
 mod mailbox;
 mod memory;
 mod messages;
 mod mode;
+#[cfg(all(test, loom))]
+mod models;
 mod operations;
 pub(crate) mod prepare;
 mod query;

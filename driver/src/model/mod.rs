@@ -35,6 +35,7 @@ mod health;
 mod io;
 mod log;
 mod memory;
+mod nap;
 mod prp;
 mod queue;
 mod shadow;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::config::ModelConfig;
 use super::controller::Controller;
 use super::doorbells::Doorbells;
 use super::fault::Fault;
+use super::nap::Nap;
 use crate::spec::regs::{CAP, DOORBELLS};
 
 /// A controller in software. Clones are the same controller.
@@ -34,8 +35,7 @@ struct Shared {
     doorbells: Doorbells,
     stepped: bool,
     removal: AtomicBool,
-    /// The thread sleeps, or is about to.
-    napping: AtomicBool,
+    nap: Nap,
 }
 
 struct Thread {
@@ -77,15 +77,8 @@ impl Model {
     fn shared(name: &str, config: ModelConfig, stepped: bool) -> Arc<Shared> {
         let controller = Controller::new(config);
         let doorbells = controller.doorbells.clone();
-        let (removal, napping) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Shared {
-            name: name.to_owned(),
-            controller: Mutex::new(controller),
-            doorbells,
-            stepped,
-            removal,
-            napping,
-        })
+        let (removal, nap) = (AtomicBool::new(false), Nap::new());
+        Arc::new(Shared { name: name.to_owned(), controller: Mutex::new(controller), doorbells, stepped, removal, nap })
     }
 
     /// Carries out everything that is waiting. Answers how many commands that were.
@@ -157,17 +150,12 @@ impl Shared {
                 std::hint::spin_loop();
                 continue;
             }
-            self.napping.store(true, Ordering::Relaxed);
-            // Pairs with the fence in `wake`: either this look sees the doorbell, or that one sees the nap.
-            fence(Ordering::SeqCst);
-            if self.lock().step() == 0 {
-                std::thread::park_timeout(nap);
-                nap = (nap * 2).min(LONGEST_NAP);
-            } else {
+            if self.nap.unless(|| self.lock().step() > 0, || std::thread::park_timeout(nap)) {
                 idle = 0;
                 nap = SHORTEST_NAP;
+            } else {
+                nap = (nap * 2).min(LONGEST_NAP);
             }
-            self.napping.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -175,9 +163,7 @@ impl Shared {
 impl Thread {
     /// Ends a nap.
     fn wake(&self) {
-        // Pairs with the fence in `work`.
-        fence(Ordering::SeqCst);
-        if self.shared.napping.swap(false, Ordering::Relaxed)
+        if self.shared.nap.is_to_end()
             && let Some(handle) = &self.handle
         {
             handle.thread().unpark();
