@@ -1,9 +1,13 @@
 //! More completions than the completion ring holds.
 
+use std::time::Duration;
+
 use io_uring::opcode;
 use io_uring::squeue::Entry;
+use io_uring::types::TimeoutFlags;
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
+use crate::support::calls;
 use crate::support::rig::{Done, Rig, read};
 
 pub(super) const ALL: &[Case] = cases![
@@ -11,6 +15,7 @@ pub(super) const ALL: &[Case] = cases![
     the_overflow_flag_is_set_and_cleared,
     submitting_goes_on_while_completions_overflow,
     reads_that_overflow_are_not_lost,
+    a_multishot_timeout_ends_with_a_full_ring,
 ];
 
 fn nop(user_data: u64) -> Entry {
@@ -91,5 +96,23 @@ fn reads_that_overflow_are_not_lost(bench: &Bench) -> Outcome {
         assert_eq!((done.user_data, done.res), (i as u64, 4096));
     }
     crate::support::pattern::check(3, 0, &memory.read());
+    Ok(())
+}
+
+fn a_multishot_timeout_ends_with_a_full_ring(bench: &Bench) -> Outcome {
+    let mut rig = bench.open(bench.builder(4).cq_entries(4))?;
+    let period = rig.span(Duration::from_millis(1));
+    let timeout = opcode::Timeout::new(period).flags(TimeoutFlags::MULTISHOT).build();
+    rig.push(&timeout.user_data(1))?;
+    assert_eq!(rig.ring.submit()?, 1);
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(3));
+        assert_eq!(calls::enter(&rig.ring, 0, 0, calls::GETEVENTS, calls::NOTHING), 0);
+    }
+    let flags: Vec<_> = drain(&mut rig, 5)?.iter().map(|done| (done.user_data, done.res, done.flags)).collect();
+    // `IORING_CQE_F_MORE` but for the last, which found no room.
+    assert_eq!(flags, [2, 2, 2, 2, 0].map(|more| (1, -libc::ETIME, more)));
+    std::thread::sleep(Duration::from_millis(10));
+    assert_eq!(rig.ready(), []);
     Ok(())
 }
