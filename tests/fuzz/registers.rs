@@ -15,6 +15,9 @@ use crate::support::control::{Table, Update};
 use crate::support::pattern::Random;
 use crate::support::rig::Completion;
 
+/// Calls that make, change and unmake tables of buffers and files.
+const TABLES: [u32; 10] = [0, 1, 2, 3, 3, 13, 13, 14, 15, 16];
+
 #[derive(Debug)]
 pub(super) struct Registers;
 
@@ -79,7 +82,8 @@ fn call<S: EntryMarker, C: Completion>(lab: &Lab<S, C>, program: &mut Program<'_
 
 /// An opcode, the address of what it takes, and the count.
 fn argument(program: &mut Program<'_>) -> (u32, u64, u32) {
-    let opcode = program.below(36) as u32;
+    // Tables take more than one call until something becomes of them.
+    let opcode = if program.one_in(2) { program.pick(&TABLES) } else { program.below(36) as u32 };
     let small = program.below(6) as u32;
     let (bytes, count): (Vec<u8>, u32) = match opcode {
         // UNREGISTER_*, PERSONALITY, ENABLE_RINGS.
