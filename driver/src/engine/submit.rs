@@ -50,23 +50,17 @@ impl Engine {
         if self.straight
             && let Some(queue) = hot_queue(&mut self.queues, self.hot)
         {
+            // If the whole batch goes straight through, one queue has something new.
             if new == 1 && queue.submit_one(&self.rings, head) {
+                queue.publish_batch(1);
                 head = end;
             } else {
-                head = queue.submit_line(&self.rings, head, end);
-            }
-            // The whole batch went straight through: one queue has something new.
-            let straight = if head == end {
-                queue.publish_batch(new);
-                true
-            } else {
                 head = queue.submit_lines(&self.rings, head, end);
-                head == end && {
+                if head == end {
                     queue.publish();
-                    true
                 }
-            };
-            if straight {
+            }
+            if head == end {
                 self.sq_head = end;
                 self.rings.set_sq_head(end);
                 return (new, true);
@@ -136,10 +130,7 @@ impl Engine {
                 && head != end
                 && let Some(queue) = hot_queue(&mut self.queues, self.hot)
             {
-                head = queue.submit_line(&self.rings, head, end);
-                if head != end {
-                    head = queue.submit_lines(&self.rings, head, end);
-                }
+                head = queue.submit_lines(&self.rings, head, end);
             }
         }
         (head, 0)

@@ -77,14 +77,6 @@ impl LineTarget {
         }
     }
 
-    /// Whether the entry at `head` has the first word that is wanted: saves a batch of others the rest.
-    #[inline]
-    fn is_for(&self, rings: &RingView, head: u32) -> bool {
-        let run = rings.sqe_run(head, 1);
-        // SAFETY: a run of one entry.
-        unsafe { run.at(0) }.word::<0>() ^ self.read_word <= self.writes
-    }
-
     /// Whether the first word of an entry is of one that is served, but for bits of `mask`.
     #[inline]
     pub(super) fn serves(&self, word: u64, mask: u64) -> bool {
@@ -201,14 +193,23 @@ impl IoQueue {
         true
     }
 
-    /// Makes commands of the entries from `head` to `tail`, up to the first that is not plain, or until
-    /// no more may be in flight. Answers where it stopped. The doorbell is rung by
+    /// Takes entries from `head` to `tail` by the ways of the straight line, up to the first that is for none of
+    /// them, or until no more may be in flight. Answers where it stopped. The doorbell is rung by
     /// [`publish`](IoQueue::publish).
-    #[inline(never)]
-    pub(crate) fn submit_line(&mut self, rings: &RingView, head: u32, tail: u32) -> u32 {
-        if !self.line.is_for(rings, head) {
-            return head;
+    #[inline(always)] // what is not for the straight line costs no call
+    pub(crate) fn submit_lines(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
+        match self.line.differs(rings.plain_slot(head).word::<0>()) {
+            0 => head = self.submit_line(rings, head, tail),
+            LINK_BIT | PlainMemory::DIFFERS => {}
+            _ => return head,
         }
+        if head == tail { head } else { self.submit_mixed(rings, head, tail) }
+    }
+
+    /// Makes commands of the entries from `head` to `tail`, up to the first that is not plain, or until
+    /// no more may be in flight. Answers where it stopped.
+    #[inline(never)]
+    fn submit_line(&mut self, rings: &RingView, head: u32, tail: u32) -> u32 {
         self.submit_runs(rings, head, tail, |queue, sqes, slots| {
             let trackers = queue.ids.trackers.run_mut(queue.grant.sq.tail(), slots.len());
             // SAFETY: `submit_runs` cuts the slots to the entries, and the trackers are cut to the slots.
@@ -234,13 +235,11 @@ impl IoQueue {
         }
     }
 
-    /// Takes entries from `head` to `tail` by ways of the straight line, each where it belongs, up to the first
-    /// that belongs nowhere here. Answers where it stopped.
+    /// As [`submit_lines`](Self::submit_lines), each entry by the way where it belongs.
     #[inline(never)] // away from batches of one kind
-    pub(crate) fn submit_lines(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
+    fn submit_mixed(&mut self, rings: &RingView, mut head: u32, tail: u32) -> u32 {
         loop {
-            let differs = self.line.differs(rings.plain_slot(head).word::<0>());
-            let after = match differs {
+            let after = match self.line.differs(rings.plain_slot(head).word::<0>()) {
                 0 => self.submit_line(rings, head, tail),
                 LINK_BIT => self.submit_chains(rings, head, tail),
                 PlainMemory::DIFFERS => self.submit_unregistered(rings, head, tail),
