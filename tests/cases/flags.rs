@@ -11,6 +11,8 @@ pub(super) const ALL: &[Case] = cases![
     durable_writes_move_their_data,
     flags_that_change_nothing_are_accepted,
     polled_completion_on_an_unpolled_ring_is_invalid,
+    a_flag_against_signals_changes_nothing,
+    a_stream_that_there_is_not_is_invalid_to_write_to,
     atomic_writes_are_not_supported,
     uncached_io_is_not_supported,
     unknown_rw_flags_are_not_supported,
@@ -29,6 +31,7 @@ const APPEND: i32 = 0x10;
 const NOAPPEND: i32 = 0x20;
 const ATOMIC: i32 = 0x40;
 const DONTCACHE: i32 = 0x80;
+const NOSIGNAL: i32 = 0x100;
 
 fn reads(memory: &Memory, flags: i32) -> Entry {
     opcode::Read::new(FILE, memory.ptr(), memory.len() as u32).offset(0).rw_flags(flags).build()
@@ -72,6 +75,29 @@ fn polled_completion_on_an_unpolled_ring_is_invalid(bench: &Bench) -> Outcome {
         expect_errno(rig.one(reads(&memory, flags))?, libc::EINVAL, "read");
         expect_errno(rig.one(writes(&memory, flags))?, libc::EINVAL, "write");
     }
+    Ok(())
+}
+
+fn a_flag_against_signals_changes_nothing(bench: &Bench) -> Outcome {
+    bench.since(6, 18)?;
+    let mut rig = bench.rig(4)?;
+    let memory = rig.filled(1, 0, 4096);
+    assert_eq!(rig.one(writes(&memory, NOSIGNAL))?, 4096);
+    assert_eq!(rig.one(reads(&memory, NOSIGNAL))?, 4096);
+    rig.expect(1, 0, 4096)
+}
+
+/// `write_stream` stands where other operations have the index of a file, and has a byte.
+fn a_stream_that_there_is_not_is_invalid_to_write_to(bench: &Bench) -> Outcome {
+    bench.since(6, 16)?;
+    let mut rig = bench.rig(4)?;
+    let memory = rig.filled(1, 0, 4096);
+    let with_stream = |entry, stream: u32| edit(entry, |bytes| bytes[44..48].copy_from_slice(&stream.to_ne_bytes()));
+    for stream in [1, 255, u32::MAX] {
+        expect_errno(rig.one(with_stream(write(&memory, 0), stream))?, libc::EINVAL, "write");
+        assert_eq!(rig.one(with_stream(read(&memory, 0), stream))?, 4096, "a read has none");
+    }
+    assert_eq!(rig.one(with_stream(write(&memory, 0), 256))?, 4096, "beyond the byte");
     Ok(())
 }
 

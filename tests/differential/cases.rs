@@ -1,11 +1,12 @@
 //! A bounded run in the test suite; the program `differential` does longer ones.
 
+use super::errnos::malformed_arguments_get_the_same_errno;
 use super::generate::generate;
 use super::pair::{Pair, Verdict};
 use super::places;
 use crate::case::{Bench, Case, Outcome, cases, fail};
 
-pub(crate) const ALL: &[&[Case]] = &[cases![drawn_programs_end_alike]];
+pub(crate) const ALL: &[&[Case]] = &[cases![drawn_programs_end_alike, malformed_arguments_get_the_same_errno]];
 
 /// On the model.
 #[cfg(not(feature = "broken"))]

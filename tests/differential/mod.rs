@@ -9,6 +9,7 @@
 //!   compare.rs   two runs of it
 //!   order.rs     in which order completions must come    histogram.rs  what programs have had in them
 //!   pair.rs      the verdict on a program                shrink.rs     the smallest that still differs
+//!   errnos.rs    what is malformed, row by row
 //!   command.rs   the program `differential`              cases.rs      a bounded run for `cargo test`
 //! ```
 
@@ -17,6 +18,7 @@ mod broken;
 mod cases;
 mod command;
 mod compare;
+mod errnos;
 mod feature;
 mod generate;
 mod histogram;

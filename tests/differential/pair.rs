@@ -120,7 +120,7 @@ impl Pair {
 
 /// Runs one side on a thread of its own: a kernel ring that goes interrupts a sleep of the thread that used it,
 /// later (`io_ring_exit_work`), and the other side's sleeps are to be what they are without it.
-fn apart<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+pub(super) fn apart<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     let ended = thread::scope(|scope| scope.spawn(body).join());
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -188,6 +188,8 @@ pub const RWF_NOWAIT: u32 = 1 << 3;
 pub const RWF_APPEND: u32 = 1 << 4;
 /// `RWF_NOAPPEND`.
 pub const RWF_NOAPPEND: u32 = 1 << 5;
+/// `RWF_NOSIGNAL` (6.18): no SIGPIPE, which devices never send.
+pub const RWF_NOSIGNAL: u32 = 1 << 8;
 
 /// `IORING_MAX_ENTRIES`.
 pub const IORING_MAX_ENTRIES: u32 = 32_768;

@@ -1,12 +1,14 @@
 //! What a read or write asks of the device, in the kernel's order of checks: `kiocb_set_rw_flags`, then
 //! `blkdev_read_iter` and `blkdev_write_iter` (block/fops.c, 6.18). All of it is found at issue.
 
-use crate::abi::op::{MAX_RW_COUNT, RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC};
+use crate::abi::op::{
+    MAX_RW_COUNT, RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOSIGNAL, RWF_NOWAIT, RWF_SYNC,
+};
 use crate::nvme::Namespace;
 
 /// `kiocb_set_rw_flags` for a block device opened with O_DIRECT: whether the data must be durable.
 pub(crate) fn check_rw_flags(flags: u32, write: bool, iopoll: bool) -> Result<bool, i32> {
-    const KNOWN: u32 = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND;
+    const KNOWN: u32 = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND | RWF_NOSIGNAL;
     if flags & !KNOWN != 0 {
         return Err(libc::EOPNOTSUPP);
     }
@@ -73,6 +75,7 @@ mod tests {
         assert_eq!(check_rw_flags(RWF_NOWAIT | RWF_APPEND, true, false), Ok(false));
         assert_eq!(check_rw_flags(RWF_HIPRI, false, false), Err(libc::EINVAL));
         assert_eq!(check_rw_flags(RWF_HIPRI, false, true), Ok(false));
+        assert_eq!(check_rw_flags(RWF_NOSIGNAL, true, false), Ok(false));
         assert_eq!(check_rw_flags(0x40, false, false), Err(libc::EOPNOTSUPP));
         assert_eq!(check_rw_flags(1 << 31, false, false), Err(libc::EOPNOTSUPP));
     }

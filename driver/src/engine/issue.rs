@@ -161,6 +161,10 @@ impl Engine {
             Extent::Done(res) => return Ok(Outcome::Done(res)),
             Extent::Move { offset, len } => (offset, len),
         };
+        // `write_stream` (6.16), a byte: these namespaces have none (`blkdev_direct_IO`).
+        if write && sqe.file_index as u8 != 0 {
+            return Err(libc::EINVAL);
+        }
         if self.fault.is(Broken::ShortCount) && len < total {
             return Ok(Outcome::Done(total as i32));
         }
