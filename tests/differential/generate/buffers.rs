@@ -149,10 +149,6 @@ impl Generator {
             user_data: self.name(),
             ..Entry::default()
         };
-        if self.dice.percent(10) {
-            // All of a buffer.
-            entry.len = 0;
-        }
         if self.dice.percent(15) {
             entry.opcode = names::READV;
             entry.addr = Word::Iovecs(vec![(Word::Number(0), entry.len.into())]);
