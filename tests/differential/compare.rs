@@ -11,6 +11,12 @@ const BLOCK: usize = 512;
 
 /// What differs, in words; empty when nothing does.
 pub(super) fn differences(program: &Program, kernel: &Record, other: &Record) -> Vec<String> {
+    match (kernel.flooded, other.flooded) {
+        (true, true) => return vec!["completions come without end on both sides".into()],
+        (true, false) => return vec!["the kernel's completions come without end".into()],
+        (false, true) => return vec!["completions come without end".into()],
+        (false, false) => {}
+    }
     let mut found = Vec::new();
     compare_answers(kernel, other, &mut found);
     compare_completions(program, kernel, other, &mut found);

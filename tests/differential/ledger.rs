@@ -34,11 +34,21 @@ struct Line {
     /// Entries of one number run one after the other.
     chain: usize,
     done: bool,
-    posted: bool,
+    posted: Option<i32>,
     /// Completions there were when it was submitted.
     since: u64,
-    /// A long timeout that has been told to fire.
+    /// A long timeout that has been told to fire, or whose limit has been reached.
     hurried: bool,
+}
+
+impl Line {
+    /// An entry that skips and posts has failed: it takes the completions of the rest of its chain with it. A hard
+    /// link goes on all the same, but for an entry that was refused while it was prepared.
+    fn may_silence(&self) -> bool {
+        let refused = |res: i32| [libc::EINVAL, libc::EFAULT, libc::EOPNOTSUPP, libc::ECANCELED].contains(&-res);
+        let hard = self.entry.flags & HARDLINK != 0;
+        self.entry.flags & SKIP != 0 && self.posted.is_some_and(|res| !hard || refused(res))
+    }
 }
 
 /// A cancellation: so many of these timeouts complete.
@@ -78,7 +88,7 @@ impl Ledger {
                 self.promises.push((entry.user_data, Promise { of, count: 0 }));
             }
             let (entry, chain) = (entry.clone(), self.chains);
-            self.lines.push(Line { entry, chain, done: at_once, posted: false, since, hurried: false });
+            self.lines.push(Line { entry, chain, done: at_once, posted: None, since, hurried: false });
             linked = next;
         }
     }
@@ -97,8 +107,12 @@ impl Ledger {
         if res >= 0 {
             self.succeeded(&entry, res);
         }
+        if entry.opcode == LINK_TIMEOUT && res == ETIME && at > 0 {
+            // What it watched over is cancelled, and says so later.
+            self.lines[at - 1].hurried = true;
+        }
         self.lines[at].done = true;
-        self.lines[at].posted = true;
+        self.lines[at].posted = Some(res);
         let chain = self.lines[at].chain;
         if entry.opcode != LINK_TIMEOUT {
             // Those before it in its chain are done, whether they say so or not.
@@ -151,9 +165,7 @@ impl Ledger {
     }
 
     fn need_of_chain(&self, lines: &[Line]) -> Result<Need, Parked> {
-        // An entry that skips and posts has failed: it takes the completions of the rest of its chain with it,
-        // unless the rest is carried out all the same.
-        let failed = lines.iter().any(|line| line.done && line.posted && line.entry.flags & SKIP != 0);
+        let failed = lines.iter().any(Line::may_silence);
         let mut need = Need::Nothing;
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.done) {
             let limit = lines.get(at + 1).filter(|next| next.entry.opcode == LINK_TIMEOUT && !next.done);
@@ -262,8 +274,12 @@ mod tests {
     #[test]
     fn a_limit_that_is_reached_ends_a_long_timeout() {
         let limit = Entry { addr: Word::Time(0, 0), len: 1, ..entry(LINK_TIMEOUT, 0, 2) };
-        let ledger = submitted(&[timeout(3600, 0, LINK, 1), limit]);
+        let mut ledger = submitted(&[timeout(3600, 0, LINK, 1), limit]);
         assert_eq!(ledger.need(), Need::Completion);
+        ledger.completed(2, ETIME, 0);
+        assert_eq!(ledger.need(), Need::Completion, "the limit may say so before what it ends");
+        ledger.completed(1, -libc::ECANCELED, 0);
+        assert_eq!(ledger.need(), Need::Nothing);
     }
 
     #[test]
@@ -276,6 +292,12 @@ mod tests {
         let mut ledger = submitted(&[entry(READ, SKIP | LINK, 1), entry(NOP, 0, 2)]);
         ledger.completed(1, -libc::EINVAL, 0);
         assert_eq!(ledger.need(), Need::Time);
+        // A hard link goes on, if it began.
+        for (res, need) in [(-libc::EBADF, Need::Completion), (-libc::EINVAL, Need::Time)] {
+            let mut ledger = submitted(&[entry(READ, SKIP | HARDLINK, 1), entry(NOP, 0, 2)]);
+            ledger.completed(1, res, 0);
+            assert_eq!(ledger.need(), need);
+        }
         // Alone, it never says when.
         assert_eq!(submitted(&[entry(FSYNC, SKIP, 1)]).need(), Need::Time);
         assert_eq!(submitted(&[entry(NOP, SKIP, 1)]).need(), Need::Nothing);

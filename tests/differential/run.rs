@@ -25,8 +25,17 @@ pub(super) struct Record {
     pub(super) looks: Vec<Look>,
     /// User data of entries that should have completed and have not.
     pub(super) missing: Vec<u64>,
+    /// Completions come without end.
+    pub(super) flooded: bool,
     pub(super) window: Vec<u8>,
     pub(super) areas: Vec<(Area, Vec<u8>)>,
+}
+
+impl Record {
+    /// Whether everything has completed, and nothing more comes.
+    pub(super) fn has_ended(&self) -> bool {
+        self.missing.is_empty() && !self.flooded
+    }
 }
 
 /// A call that submits.
@@ -54,6 +63,9 @@ pub(super) struct Look {
     pub(super) ready: usize,
     pub(super) overflow: bool,
 }
+
+/// Many more completions than any program has.
+const FLOOD: usize = 20_000;
 
 /// How long completions are waited for.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +126,7 @@ pub(super) fn run(program: &Program, side: &mut Side, enters: bool, patience: Pa
     drop(rig);
     record.window = side.window(&program.setup)?;
     record.areas = side.areas(&program.setup);
-    if !record.missing.is_empty() {
+    if !record.has_ended() {
         side.abandon_memory();
     }
     Ok(record)
@@ -230,6 +242,9 @@ impl Runner {
                 return count;
             }
             count += ready.len();
+            if self.record.seen.len() > FLOOD {
+                return count;
+            }
             for done in ready {
                 self.ledger.completed(done.user_data, done.res, done.flags);
                 let (user_data, res, flags) = (done.user_data, done.res, done.flags);
@@ -242,6 +257,10 @@ impl Runner {
     fn settle(&mut self) -> Result<bool, Stop> {
         loop {
             self.take();
+            if self.record.seen.len() > FLOOD {
+                self.record.flooded = true;
+                return Ok(false);
+            }
             let limit = match self.ledger.need() {
                 Need::Nothing => return Ok(true),
                 Need::Time => self.patience.grace,

@@ -4,6 +4,7 @@
 //! head their chain and do not go to a worker. A place of the pool is handed out once as long as something may
 //! be reading into it.
 
+use super::transfers::Place;
 use super::uses::Resource;
 use super::{Area, Entry, Feature, Generator, LINK, Segment, Unit, Word, names};
 use crate::differential::program::{BufferRing, POOL, Supply};
@@ -132,7 +133,12 @@ impl Generator {
 
     /// A read that selects a buffer.
     fn selecting(&mut self, group: u16, room: usize) -> Unit {
-        let place = self.place(8192);
+        let mut place = self.place(8192);
+        let most = place.range.start..place.range.start + u64::from(PLACE);
+        if self.dice.percent(10) && most.end <= self.program.setup.half() {
+            // As much as the buffer holds.
+            place = Place { len: 0, range: most, ..place };
+        }
         let mut wanted =
             vec![(Resource::Data(place.range.clone()), false), (Resource::Group(group), !self.issues_in_order())];
         let (flags, fd) = self.draw_file(&mut wanted);

@@ -6,7 +6,8 @@ use super::{Entry, Feature, Generator, Unit, Word, names};
 impl Generator {
     pub(super) fn cancel_unit(&mut self) -> Unit {
         let entry = Entry { opcode: names::ASYNC_CANCEL, user_data: self.name(), ..Entry::default() };
-        let wide = self.issues_in_order() && self.uses.allows(&[(Resource::Workers, true)]);
+        let certain = !self.counting || self.at_rest;
+        let wide = certain && self.issues_in_order() && self.uses.allows(&[(Resource::Workers, true)]);
         let drawn = self.dice.below(100);
         let entry = match drawn {
             0..40 => {

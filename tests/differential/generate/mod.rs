@@ -91,10 +91,16 @@ struct Generator {
     next_name: u64,
     /// Long timeouts that wait, by name.
     parked: Vec<u64>,
+    /// Names that keep their times: of several, which one is set anew is not known.
+    lasting: Vec<u64>,
     /// Limits of such, by name.
     limits_that_wait: Vec<u64>,
     /// One of them counts completions.
     counting: bool,
+    /// Names of those that do.
+    counts: Vec<u64>,
+    /// Nothing is in flight: what has been counted is certain.
+    at_rest: bool,
     groups: buffers::Groups,
     round: Round,
 }
@@ -117,8 +123,11 @@ impl Generator {
             uses: Uses::default(),
             next_name: 1,
             parked: Vec::new(),
+            lasting: Vec::new(),
             limits_that_wait: Vec::new(),
             counting: false,
+            counts: Vec::new(),
+            at_rest: true,
             groups: buffers::Groups::default(),
             round: Round::default(),
         }
@@ -144,6 +153,7 @@ impl Generator {
     /// A unit of at most `room` entries; `first` when nothing of the round comes before it.
     fn unit(&mut self, room: usize, first: bool) -> Unit {
         self.uses.begin_unit();
+        self.at_rest = first;
         let has = |feature, weight| if self.has(feature) { weight } else { 0 };
         let several = |weight| if room >= 2 { weight } else { 0 };
         let drawn = self.dice.weighted(&[

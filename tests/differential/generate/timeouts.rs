@@ -66,6 +66,7 @@ impl Generator {
         if !self.parked.is_empty() && self.dice.percent(20) {
             // A name may be that of several.
             entry.user_data = self.dice.pick(&self.parked.clone());
+            self.lasting.push(entry.user_data);
         }
         self.parked.push(entry.user_data);
         if self.dice.percent(20) {
@@ -75,6 +76,10 @@ impl Generator {
                 names::TIMEOUT_MULTISHOT,
                 names::TIMEOUT_ETIME_SUCCESS,
             ]);
+        }
+        if entry.op_flags == names::TIMEOUT_MULTISHOT {
+            // With a time of 0 it would fire until the ring is full, or for ever if that is emptied in time.
+            self.lasting.push(entry.user_data);
         }
         entry
     }
@@ -86,6 +91,7 @@ impl Generator {
         self.counting = true;
         let mut entry = self.timeout(LONG);
         self.parked.push(entry.user_data);
+        self.counts.push(entry.user_data);
         entry.off = Word::Number(self.dice.within(1, 12));
         entry
     }
@@ -113,6 +119,10 @@ impl Generator {
             return NOBODY;
         }
         let at = self.dice.below(self.parked.len() as u64) as usize;
+        if !self.at_rest && self.counts.contains(&self.parked[at]) {
+            // Transfers in flight may have ended it, or not.
+            return NOBODY;
+        }
         self.parked.swap_remove(at)
     }
 
@@ -129,7 +139,7 @@ impl Generator {
         }
         let target = self.target();
         let entry = Entry { addr: Word::Number(target), ..entry };
-        if self.dice.percent(60) || target == NOBODY {
+        if self.dice.percent(60) || target == NOBODY || self.lasting.contains(&target) {
             return entry;
         }
         let fires = self.dice.percent(50) && !self.counting && self.uses.take(&[(Resource::Workers, false)]);
