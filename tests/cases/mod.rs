@@ -45,6 +45,7 @@ mod skip;
 mod submit_all;
 mod sync_cancel;
 mod tags;
+mod task_work;
 mod threads;
 mod timeout_counts;
 mod timeout_errors;
@@ -87,6 +88,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     submit_all::ALL,
     timeouts::ALL,
     timeout_counts::ALL,
+    task_work::ALL,
     timeout_errors::ALL,
     timeout_updates::ALL,
     link_timeouts::ALL,

@@ -31,15 +31,19 @@ pub(crate) enum Extent {
     Move { offset: u64, len: u64 },
 }
 
+/// `rw_verify_area`, where -1 is the file position, which direct I/O on a device through io_uring does not
+/// advance. Answers the offset.
+pub(crate) fn verify_area(offset: u64, len: u64) -> Result<u64, i32> {
+    let offset = if offset == u64::MAX { 0 } else { offset };
+    let end = offset.saturating_add(len.min(MAX_RW_COUNT));
+    if offset.cast_signed() < 0 || end.cast_signed() < 0 { Err(libc::EINVAL) } else { Ok(offset) }
+}
+
 /// Cuts a transfer of `len` bytes at `offset` to the device, as `rw_verify_area`, `blkdev_read_iter` and
 /// `blkdev_write_iter` do, and checks its alignment.
 pub(crate) fn clip(namespace: &Namespace, write: bool, offset: u64, len: u64) -> Result<Extent, i32> {
     let len = len.min(MAX_RW_COUNT);
-    // -1 is the file position, which direct I/O on a device through io_uring does not advance.
-    let offset = if offset == u64::MAX { 0 } else { offset };
-    if offset.cast_signed() < 0 || offset.saturating_add(len).cast_signed() < 0 {
-        return Err(libc::EINVAL);
-    }
+    let offset = verify_area(offset, len)?;
     if write && namespace.read_only {
         return Err(libc::EPERM);
     }

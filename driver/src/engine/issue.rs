@@ -4,7 +4,7 @@
 use super::broken::Broken;
 use super::completions::Caller;
 use super::entry::Entry;
-use super::extent::{Extent, check_rw_flags, clip};
+use super::extent::{Extent, check_rw_flags, clip, verify_area};
 use super::files::Target;
 use super::prepare::{Memory, Prepared};
 use super::ranges::{check_discard, check_fadvise, check_fallocate, check_sync_file_range};
@@ -157,9 +157,11 @@ impl Engine {
         let Target { namespace, owner, .. } = self.files.target(target);
         let total = self.segments.iter().fold(0u64, |sum, s| sum.saturating_add(s.len)).min(MAX_RW_COUNT);
         self.expected = total;
-        let (offset, len) = match clip(namespace, write, sqe.off, total)? {
-            Extent::Done(res) => return Ok(Outcome::Done(res)),
-            Extent::Move { offset, len } => (offset, len),
+        verify_area(sqe.off, total)?;
+        let (offset, len) = match clip(namespace, write, sqe.off, total) {
+            Ok(Extent::Done(res)) => return Ok(Outcome::Done(res)),
+            Ok(Extent::Move { offset, len }) => (offset, len),
+            Err(errno) => return Ok(Outcome::Refused(errno)),
         };
         // `write_stream` (6.16), a byte: these namespaces have none (`blkdev_direct_IO`).
         if write && sqe.file_index as u8 != 0 {
@@ -170,13 +172,13 @@ impl Engine {
         }
         // NVMe wants dwords; the kernel's NVMe driver announces the same (dma_alignment 3).
         if used_parts(&self.segments, len).any(|(segment, used)| (segment.address | used) & 3 != 0) {
-            return Err(libc::EINVAL);
+            return Ok(Outcome::Refused(libc::EINVAL));
         }
         // Found out when the pages are taken, after everything else.
         for (segment, used) in used_parts(&self.segments, len) {
             if !self.user.plausible(segment.address, segment.len) || !self.user.is_usable(segment.address, used, !write)
             {
-                return Err(libc::EFAULT);
+                return Ok(Outcome::Refused(libc::EFAULT));
             }
         }
         let fua = durable && owner.info().identify.has_volatile_write_cache();
@@ -185,7 +187,7 @@ impl Engine {
         let queue = &mut self.queues[queue];
         let namespace = &self.files.target(target).namespace;
         if !queue.accepts(&mut self.segments, namespace) {
-            return Err(libc::EFAULT);
+            return Ok(Outcome::Refused(libc::EFAULT));
         }
         let transfer = Transfer { caller, write, fua, offset, len };
         queue.transfer(&transfer, namespace, &mut self.segments, &self.user);

@@ -36,6 +36,7 @@ mod ring_index;
 mod sequencer;
 mod signal;
 mod submit;
+mod task_work;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timeouts;
@@ -150,6 +151,8 @@ enum Outcome {
     DoneBig(i32, [u64; 2]),
     /// It has failed, with this result and what follows it.
     Failed(i32, Extra),
+    /// The file refuses it, with this errno: `blkdev_read_iter` or `blkdev_write_iter` does in the kernel.
+    Refused(i32),
     /// It ends later: a device has it, or a timer.
     Issued,
 }

@@ -135,12 +135,15 @@ impl Engine {
         let operation = self.operations.at_mut(index);
         operation.cqe_flags = self.selected;
         operation.expected = self.expected;
+        if self.puts_off(&entry, &outcome, Some(index)) {
+            return self.watch_over(index);
+        }
         match outcome {
             Ok(Outcome::Issued) => self.watch_over(index),
             Ok(Outcome::Done(res)) => self.ended(index, res, None),
             Ok(Outcome::DoneBig(res, extra)) => self.ended(index, res, Some(extra)),
             Ok(Outcome::Failed(res, extra)) => self.complete(index, res, true, extra),
-            Err(errno) => self.complete(index, -errno, true, None),
+            Ok(Outcome::Refused(errno)) | Err(errno) => self.complete(index, -errno, true, None),
         }
     }
 

@@ -73,7 +73,8 @@ impl Engine {
     /// What the straight line has left of a batch. Answers how many entries of the batch were submitted.
     #[inline(never)]
     fn consume_rest(&mut self, start: u32, head: u32, end: u32) -> u32 {
-        self.posted_before = Some(self.cq.tail());
+        let before = self.cq.tail();
+        self.posted_before = Some(before);
         let (head, dropped) = self.submit_general(head, end);
         self.sq_head = head;
         self.rings.set_sq_head(head);
@@ -81,7 +82,7 @@ impl Engine {
         self.posted_before = None;
         if self.attentive || !self.later.is_empty() {
             self.signal.tell(self.cq.tail(), &self.rings);
-            self.attend();
+            self.end_submission(before);
         }
         self.queues.iter_mut().for_each(IoQueue::publish);
         head.wrapping_sub(start) - dropped
@@ -165,12 +166,15 @@ impl Engine {
         if sqe.flags & IOSQE_ASYNC != 0 && !matches!(outcome, Ok(Outcome::Issued)) {
             self.signal.worked();
         }
+        if self.puts_off(&entry, &outcome, None) {
+            return false;
+        }
         match outcome {
             Ok(Outcome::Issued) => {}
             Ok(Outcome::Done(res)) => self.cq.post(sqe.user_data, res, 0),
             Ok(Outcome::Failed(res, extra)) => self.cq.end(Caller::Program(sqe.user_data), res, extra),
             Ok(Outcome::DoneBig(res, extra)) => self.cq.end(Caller::Program(sqe.user_data), res, Some(extra)),
-            Err(errno) => self.cq.post(sqe.user_data, -errno, 0),
+            Ok(Outcome::Refused(errno)) | Err(errno) => self.cq.post(sqe.user_data, -errno, 0),
         }
         false
     }

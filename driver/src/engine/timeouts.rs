@@ -235,6 +235,20 @@ impl Timers {
         Some(pending.operation)
     }
 
+    /// All that have had their completions, one look for all of them, before any of theirs is posted.
+    pub(super) fn count_out(&mut self, posted: u32, mut each: impl FnMut(u32)) {
+        let now = posted.wrapping_sub(self.fired);
+        let reached = |target: u32, looked| now.wrapping_sub(looked) >= target.wrapping_sub(looked);
+        while let Some(pending) =
+            self.list.pop_front_if(|p| p.target.is_some_and(|target| reached(target, self.looked)))
+        {
+            self.forget_due(&pending);
+            self.fired = self.fired.wrapping_add(1);
+            each(pending.operation);
+        }
+        self.looked = now;
+    }
+
     /// The next one that is due; without `shots`, of those that expire once.
     pub(super) fn expired(&mut self, shots: bool) -> Option<Expired> {
         for clock in CLOCKS {
@@ -307,6 +321,19 @@ mod tests {
         assert_eq!(timers.counted_out(13), None, "the completion of the other is still to come");
         assert_eq!(timers.counted_out(14), Some(3));
         assert_eq!(timers.fired(), 3);
+    }
+
+    #[test]
+    fn one_look_counts_out_all_that_have_had_theirs() {
+        let mut timers = Timers::default();
+        for (operation, count) in [(0, 2), (1, 2), (2, 3)] {
+            timers.add(operation, 0, counted(count), 10);
+        }
+        let mut ended = Vec::new();
+        timers.count_out(11, |operation| ended.push(operation));
+        assert!(ended.is_empty());
+        timers.count_out(12, |operation| ended.push(operation));
+        assert_eq!((ended, timers.fired()), (vec![0, 1], 2));
     }
 
     #[test]
