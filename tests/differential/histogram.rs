@@ -57,6 +57,7 @@ const EXPECTED: &[(&[Feature], &str, &[&str])] = &[
         &["TIMEOUT ABS", "TIMEOUT BOOTTIME", "TIMEOUT REALTIME", "TIMEOUT ETIME_SUCCESS", "TIMEOUT MULTISHOT"],
     ),
     (&[Timeouts], OP_FLAG, &["TIMEOUT_REMOVE UPDATE"]),
+    (&[Timeouts, Links, LinkTimeouts], OP_FLAG, &["TIMEOUT_REMOVE LINK_UPDATE"]),
     (
         &[Cancels],
         OP_FLAG,

@@ -3,6 +3,9 @@
 use super::uses::Resource;
 use super::{Entry, Feature, Generator, Unit, Word, names};
 
+/// A wide cancellation that finds nothing on workers.
+const OF_TIMEOUTS: u64 = 3;
+
 impl Generator {
     pub(super) fn cancel_unit(&mut self) -> Unit {
         let entry = Entry { opcode: names::ASYNC_CANCEL, user_data: self.name(), ..Entry::default() };
@@ -32,18 +35,19 @@ impl Generator {
     /// One that matches by something other than a name.
     fn wide_cancel(&mut self, entry: Entry) -> Entry {
         let all = if self.dice.percent(60) { names::CANCEL_ALL } else { 0 };
-        match self.dice.below(4) {
+        let drawn = if self.uses.worked() { OF_TIMEOUTS } else { self.dice.below(5) };
+        match drawn {
             0 => {
                 self.parked.clear();
                 Entry { op_flags: names::CANCEL_ANY | names::CANCEL_ALL, ..entry }
             }
-            1 => {
+            1 | 2 => {
                 let fixed = self.dice.percent(50);
                 let op_flags = names::CANCEL_FD | all | if fixed { names::CANCEL_FD_FIXED } else { 0 };
                 let fd = if fixed { super::Fd::Number(0) } else { super::Fd::Device };
                 Entry { op_flags, fd, ..entry }
             }
-            2 => {
+            OF_TIMEOUTS => {
                 self.parked.clear();
                 let len = names::TIMEOUT.into();
                 Entry { op_flags: names::CANCEL_OP | names::CANCEL_ALL, len, ..entry }

@@ -159,8 +159,9 @@ impl Generator {
         let drawn = self.dice.weighted(&[
             (50, Kind::Operation),
             (several(has(Feature::Links, 18)), Kind::Chain),
-            (has(Feature::Timeouts, 10), Kind::Timeout),
-            (has(Feature::Cancels, 6), Kind::Cancel),
+            // More where there is something to find, and when what they find is certain.
+            (has(Feature::Timeouts, if self.parked.is_empty() { 10 } else { 20 }), Kind::Timeout),
+            (has(Feature::Cancels, if first { 16 } else { 6 }), Kind::Cancel),
             (has(Feature::Groups, 6), Kind::Group),
             (has(Feature::BufferRings, 6), Kind::Ring),
             (has(Feature::Files, 3), Kind::Files),

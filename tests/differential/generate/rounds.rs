@@ -122,8 +122,9 @@ impl Generator {
             return;
         }
         let entries: Vec<Entry> = if self.has(Feature::Cancels) {
-            let op_flags = names::CANCEL_ALL | names::CANCEL_ANY;
-            vec![Entry { opcode: ASYNC_CANCEL, op_flags, user_data: self.name(), ..Entry::default() }]
+            let every = if self.uses.worked() { names::CANCEL_OP } else { names::CANCEL_ANY };
+            let (op_flags, len) = (names::CANCEL_ALL | every, TIMEOUT.into());
+            vec![Entry { opcode: ASYNC_CANCEL, op_flags, len, user_data: self.name(), ..Entry::default() }]
         } else {
             let removal = |addr| Entry {
                 opcode: names::TIMEOUT_REMOVE,

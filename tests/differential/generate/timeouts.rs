@@ -14,12 +14,14 @@ impl Generator {
         // The first entry after a drained one waits for all before it, too (`drain_active`), also when it is to
         // remove a timeout: they would wait for each other.
         let parks = !self.drains;
+        let removes = !self.parked.is_empty() && self.dice.percent(40);
         let entry = match self.dice.below(100) {
+            _ if removes => self.removal(),
             0..30 => self.expiring(),
             30..50 if parks => self.parked_timeout(),
             50..68 if parks && first => self.counting(),
-            68..84 => self.removal(),
-            84..92 if parks && room >= 2 => return self.limited_timeout(),
+            68..80 => self.removal(),
+            80..92 if parks && room >= 2 => return self.limited_timeout(),
             92.. if self.has(Feature::Malformed) => self.bad_timeout(),
             _ => self.expiring(),
         };
@@ -129,24 +131,28 @@ impl Generator {
     fn removal(&mut self) -> Entry {
         let (opcode, user_data) = (names::TIMEOUT_REMOVE, self.name());
         let entry = Entry { opcode, user_data, ..Entry::default() };
-        if self.dice.percent(15)
+        if self.dice.percent(60)
             && let Some(limit) = self.limits_that_wait.pop()
         {
-            let fires = self.dice.percent(50) && self.uses.take(&[(Resource::Workers, false)]);
+            // What ends its head at the same time would race with it.
+            let fires = self.at_rest && self.dice.percent(60) && self.uses.take(&[(Resource::Workers, false)]);
+            if fires {
+                self.parked.retain(|name| *name != limit - 1);
+            }
             let off = if fires { 0 } else { 3600 };
             let op_flags = names::TIMEOUT_UPDATE | names::LINK_TIMEOUT_UPDATE;
             return Entry { op_flags, addr: Word::Number(limit), off: Word::Time(off, 0), ..entry };
         }
         let target = self.target();
         let entry = Entry { addr: Word::Number(target), ..entry };
-        if self.dice.percent(60) || target == NOBODY || self.lasting.contains(&target) {
+        if self.dice.percent(40) || self.lasting.contains(&target) {
             return entry;
         }
         let fires = self.dice.percent(50) && !self.counting && self.uses.take(&[(Resource::Workers, false)]);
         let off = if fires {
             ZERO
         } else {
-            self.parked.push(target);
+            self.parked.extend((target != NOBODY).then_some(target));
             LONG
         };
         Entry { op_flags: names::TIMEOUT_UPDATE, off, ..entry }

@@ -47,6 +47,8 @@ pub(super) struct Uses {
     unit: usize,
     /// What nothing may use any more.
     forbidden: Vec<Resource>,
+    /// Something has been on a worker.
+    worked: bool,
     /// Grows with each drained unit, before and after it.
     epoch: usize,
 }
@@ -82,7 +84,14 @@ impl Uses {
         })
     }
 
+    /// Whether something may be on a worker, or was: the kernel's cancellations find that for a while after it has
+    /// completed (`cur_work` of `io_worker_handle_work`), and answer `EALREADY` or count it again and again.
+    pub(super) fn worked(&self) -> bool {
+        self.worked
+    }
+
     pub(super) fn note(&mut self, resource: Resource, changes: bool) {
+        self.worked |= resource == Resource::Workers && !changes;
         self.list.push(Use { resource, changes, unit: self.unit, epoch: self.epoch });
     }
 
