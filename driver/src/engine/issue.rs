@@ -165,7 +165,7 @@ impl Engine {
         };
         // `write_stream` (6.16), a byte: these namespaces have none (`blkdev_direct_IO`).
         if write && sqe.file_index as u8 != 0 {
-            return Err(libc::EINVAL);
+            return Ok(Outcome::Refused(libc::EINVAL));
         }
         if self.fault.is(Broken::ShortCount) && len < total {
             return Ok(Outcome::Done(total as i32));
