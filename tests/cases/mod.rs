@@ -38,6 +38,7 @@ mod registered_rings;
 mod registers;
 mod resize;
 mod restrictions;
+mod ring_memory;
 mod segments;
 mod send_fd;
 mod setup;
@@ -111,6 +112,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     mixed::ALL,
     polled::ALL,
     setup::ALL,
+    ring_memory::ALL,
     enter::ALL,
     waits::ALL,
     wait_regions::ALL,

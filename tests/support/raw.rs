@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use dmaring::{DmaBuf, PushError, Ring};
+use dmaring::{DmaBuf, PushError, Ring, RingBuilder};
 use io_uring::squeue::{Entry, Entry128};
 use io_uring::{cqueue, squeue};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -138,6 +138,13 @@ pub(crate) fn push_to(queue: &mut dmaring::SubmissionQueue<'_>, entry: &Entry) -
 pub(crate) fn push_all(ring: &mut Ring, entries: &[Entry]) -> Result<(), PushError> {
     // SAFETY: as of `push`.
     unsafe { ring.submission().push_multiple(entries) }
+}
+
+/// With rings at `rings` and submission entries at `sqes`: memory of a case that goes after its ring and that
+/// nobody writes but as a program may, or addresses that must be refused.
+pub(crate) fn in_memory(builder: RingBuilder, rings: u64, sqes: u64) -> RingBuilder {
+    // SAFETY: as above.
+    unsafe { builder.ring_memory(rings as *mut u8, sqes as *mut u8) }
 }
 
 /// Registers memory of a rig, which goes after its ring, or ranges that must be refused.
