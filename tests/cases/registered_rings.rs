@@ -4,15 +4,22 @@ use std::os::fd::AsRawFd;
 
 use io_uring::opcode;
 
-use crate::case::{Bench, Case, Outcome, cases};
+use crate::case::{Bench, Case, Outcome, Stop, cases};
 use crate::support::calls::{
-    REGISTER_RING_FDS, UNMAPPED, UNREGISTER_RING_FDS, register, register_bytes, rsrc_update, word,
+    GETEVENTS, REGISTER_PROBE, REGISTER_RING_FDS, UNMAPPED, UNREGISTER_EVENTFD, UNREGISTER_RING_FDS, enter_by_index,
+    register, register_by_index, register_bytes, rsrc_update, word,
 };
 use crate::support::raw::Memory;
-use crate::support::rig::Rig;
+use crate::support::rig::{Rig, read};
 
-pub(super) const ALL: &[Case] =
-    cases![rings_are_registered_at_a_place, registered_rings_are_checked, registering_rings_stops_at_the_first_error,];
+pub(super) const ALL: &[Case] = cases![
+    rings_are_registered_at_a_place,
+    registered_rings_are_checked,
+    registering_rings_stops_at_the_first_error,
+    a_registered_ring_is_entered_by_its_index,
+    a_registered_ring_is_changed_by_its_index,
+    the_index_of_a_ring_is_its_threads,
+];
 
 const EINVAL: i32 = -libc::EINVAL;
 const EFAULT: i32 = -libc::EFAULT;
@@ -101,5 +108,71 @@ fn registering_rings_stops_at_the_first_error(bench: &Bench) -> Outcome {
     assert_eq!(ring_fds(&rig, REGISTER_RING_FDS, &[(0, fd)]).0, 1, "it was forgotten");
     forget(&rig);
     assert_eq!(rig.one(opcode::Nop::new().build())?, 0, "the ring goes on");
+    Ok(())
+}
+
+/// A ring that this thread has registered at a place.
+fn registered(bench: &Bench, place: u32) -> Result<Rig, Stop> {
+    let rig = bench.rig(4)?;
+    forget(&rig);
+    let fd = rig.ring.as_raw_fd();
+    assert_eq!(ring_fds(&rig, REGISTER_RING_FDS, &[(place, fd)]), (1, vec![place]));
+    Ok(rig)
+}
+
+/// Nothing stands at that place, or nothing of this ring's.
+fn expect_nowhere(res: i32) {
+    assert!([EINVAL, -libc::EBADF].contains(&res), "{res}");
+}
+
+fn a_registered_ring_is_entered_by_its_index(bench: &Bench) -> Outcome {
+    for place in [0, 5, 15] {
+        let mut rig = registered(bench, place)?;
+        for count in [1, 4] {
+            for i in 0..count {
+                rig.push(&opcode::Nop::new().build().user_data(i.into()))?;
+            }
+            assert_eq!(enter_by_index(&rig.ring, place, count, count, GETEVENTS), count as i32);
+            let names: Vec<u64> = rig.ready().iter().map(|done| done.user_data).collect();
+            assert_eq!(names, (0..count.into()).collect::<Vec<_>>());
+        }
+        let memory = rig.plain(4096);
+        rig.push(&read(&memory, 0))?;
+        assert_eq!(enter_by_index(&rig.ring, place, 1, 1, GETEVENTS), 1);
+        assert_eq!(rig.ready()[0].res, 4096);
+        assert_eq!(enter_by_index(&rig.ring, place, 0, 0, 1 << 8), EINVAL, "unknown flags");
+        forget(&rig);
+        expect_nowhere(enter_by_index(&rig.ring, place, 0, 0, 0));
+        assert_eq!(rig.one(opcode::Nop::new().build())?, 0, "its descriptor goes on");
+    }
+    Ok(())
+}
+
+/// `IORING_REGISTER_USE_REGISTERED_RING`.
+fn a_registered_ring_is_changed_by_its_index(bench: &Bench) -> Outcome {
+    bench.since(6, 3)?;
+    let rig = registered(bench, 7)?;
+    let call = |opcode, address, count| register_by_index(&rig.ring, 7, opcode, address, count);
+    assert_eq!(call(UNREGISTER_EVENTFD, NONE, 0), -libc::ENXIO, "the ring has none");
+    assert_eq!(call(99, NONE, 0), EINVAL);
+    let probe = Memory::plain(4096);
+    assert_eq!(call(REGISTER_PROBE, probe.address(), 30), 0);
+    assert_eq!(probe.part(1, 1).read(), [30]);
+    // The index itself can be taken away by it.
+    let itself = Memory::plain(16);
+    itself.write(&rsrc_update(7, 0, 0));
+    assert_eq!(call(UNREGISTER_RING_FDS, itself.address(), 1), 1);
+    expect_nowhere(call(UNREGISTER_EVENTFD, NONE, 0));
+    assert_eq!(register(&rig.ring, UNREGISTER_EVENTFD, NONE, 0), -libc::ENXIO);
+    Ok(())
+}
+
+fn the_index_of_a_ring_is_its_threads(bench: &Bench) -> Outcome {
+    let mut rig = registered(bench, 3)?;
+    let there = |rig: &mut Rig| enter_by_index(&rig.ring, 3, 0, 0, 0);
+    let elsewhere = std::thread::scope(|scope| scope.spawn(|| there(&mut rig)).join());
+    expect_nowhere(elsewhere.map_err(|_| Stop::Fail("the other thread panicked".into()))?);
+    assert_eq!(there(&mut rig), 0);
+    forget(&rig);
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 #![expect(unsafe_code)] // owns the promises of `enter` and `register`
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
-use dmaring::Ring;
+use dmaring::{Backend, Ring};
 use io_uring::{cqueue, squeue};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
@@ -90,6 +91,31 @@ where
 {
     // SAFETY: as above; the entries were promised when they were pushed.
     result(unsafe { ring.submitter().enter(to_submit, min_complete, flags, argument) })
+}
+
+/// Enters a ring by the index that this thread has registered it at, without an argument. The face of a device
+/// ring knows which ring is meant; the kernel is given nothing but the index.
+pub(crate) fn enter_by_index(ring: &Ring, index: u32, to_submit: u32, min_complete: u32, flags: u32) -> i32 {
+    let flags = flags | REGISTERED_RING;
+    if ring.backend() == Backend::Nvme {
+        return enter(ring, to_submit, min_complete, flags, NOTHING);
+    }
+    let (argument, len) = (std::ptr::null::<u8>(), 0usize);
+    // SAFETY: there is no argument; the entries were promised when they were pushed.
+    let answer =
+        unsafe { libc::syscall(libc::SYS_io_uring_enter, index, to_submit, min_complete, flags, argument, len) };
+    result(if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) })
+}
+
+/// As [`enter_by_index`], of [`register`].
+pub(crate) fn register_by_index(ring: &Ring, index: u32, opcode: u32, address: u64, nr_args: u32) -> i32 {
+    let opcode = opcode | USE_REGISTERED_RING;
+    if ring.backend() == Backend::Nvme {
+        return register(ring, opcode, address, nr_args);
+    }
+    // SAFETY: as of `register`.
+    let answer = unsafe { libc::syscall(libc::SYS_io_uring_register, index, opcode, address, nr_args) };
+    result(if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) })
 }
 
 /// Joins the fields of a structure.
