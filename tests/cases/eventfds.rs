@@ -24,6 +24,7 @@ pub(super) const ALL: &[Case] = cases![
     what_posts_nothing_is_not_signalled,
     a_backlog_is_signalled_when_it_is_flushed,
     an_asynchronous_event_descriptor_is_signalled_by_workers,
+    a_program_may_silence_its_event_descriptor,
 ];
 
 const EINVAL: i32 = -libc::EINVAL;
@@ -200,4 +201,40 @@ fn an_asynchronous_event_descriptor_is_signalled_by_workers(bench: &Bench) -> Ou
         std::thread::sleep(Duration::from_millis(1));
     }
     fail("a NOP of a worker is not signalled")
+}
+
+/// `IORING_CQ_EVENTFD_DISABLED`.
+fn a_program_may_silence_its_event_descriptor(bench: &Bench) -> Outcome {
+    let (mut rig, event) = ring(bench, REGISTER_EVENTFD)?;
+    let memory = rig.plain(4096);
+    assert!(!rig.ring.completion().eventfd_disabled());
+    for _ in 0..3 {
+        assert_eq!(rig.one(read(&memory, 0))?, 4096);
+        assert_eq!(signals(&event)?, 1);
+        rig.ring.completion().set_eventfd_disabled(true);
+        assert!(rig.ring.completion().eventfd_disabled());
+        for _ in 0..3 {
+            assert_eq!(rig.one(opcode::Nop::new().build())?, 0);
+            assert_eq!(rig.one(read(&memory, 0))?, 4096);
+        }
+        assert_eq!(signals(&event)?, 0);
+        // What came meanwhile is not told later.
+        nop(&mut rig, Flags::empty())?;
+        assert_eq!(enter(&rig.ring, 1, 0, 0, NOTHING), 1);
+        rig.ring.completion().set_eventfd_disabled(false);
+        assert_eq!(enter(&rig.ring, 0, 0, GETEVENTS, NOTHING), 0);
+        assert_eq!(signals(&event)?, 0);
+        assert_eq!(rig.ready().len(), 1);
+    }
+    // It is a word of the ring, not of the descriptor.
+    rig.ring.completion().set_eventfd_disabled(true);
+    assert_eq!(unset(&rig), 0);
+    assert_eq!(set(&rig, REGISTER_EVENTFD, event.as_raw_fd()), 0);
+    assert!(rig.ring.completion().eventfd_disabled());
+    assert_eq!(rig.one(opcode::Nop::new().build())?, 0);
+    assert_eq!(signals(&event)?, 0);
+    rig.ring.completion().set_eventfd_disabled(false);
+    assert_eq!(rig.one(opcode::Nop::new().build())?, 0);
+    assert_eq!(signals(&event)?, 1);
+    Ok(())
 }

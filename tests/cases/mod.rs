@@ -10,6 +10,7 @@ mod cancel;
 mod cancel_chains;
 mod clone;
 mod commands;
+mod deferred;
 mod drain;
 mod enter;
 mod entries;
@@ -113,6 +114,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     polled::ALL,
     setup::ALL,
     ring_memory::ALL,
+    deferred::ALL,
     enter::ALL,
     waits::ALL,
     wait_regions::ALL,
