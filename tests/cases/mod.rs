@@ -11,6 +11,7 @@ mod cancel_chains;
 mod clone;
 mod commands;
 mod deferred;
+mod discard;
 mod drain;
 mod enter;
 mod entries;
@@ -81,6 +82,7 @@ pub(crate) const COMMON_AND_DEVICE: &[&[Case]] = &[
     vectors::ALL,
     advice::ALL,
     zeroes::ALL,
+    discard::ALL,
     entries::ALL,
     commands::ALL,
     links::ALL,
