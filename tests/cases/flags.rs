@@ -3,7 +3,7 @@
 use io_uring::squeue::Entry;
 use io_uring::{opcode, squeue};
 
-use crate::case::{Bench, Case, Outcome, cases, skip};
+use crate::case::{Bench, Case, Outcome, Version, cases, skip};
 use crate::support::raw::{Memory, edit};
 use crate::support::rig::{FILE, expect_errno, read, write};
 
@@ -19,8 +19,10 @@ pub(super) const ALL: &[Case] = cases![
     io_priorities_are_checked,
     a_personality_that_is_not_registered_is_invalid,
     opcodes_beyond_the_last_are_invalid,
+    opcodes_of_later_kernels_are_invalid,
     the_reserved_entry_flag_is_invalid,
     attributes_of_unknown_type_are_invalid,
+    protection_information_is_for_devices_that_have_it,
 ];
 
 const HIPRI: i32 = 1;
@@ -169,6 +171,21 @@ fn opcodes_beyond_the_last_are_invalid(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+/// NOP128 and URING_CMD128.
+fn opcodes_of_later_kernels_are_invalid(bench: &Bench) -> Outcome {
+    if !bench.is_device() && Version::running() >= Version::new(6, 19) {
+        return skip("this kernel has the operations of 6.19");
+    }
+    let mut rig = bench.rig(4)?;
+    let mut large = bench.open(bench.builder(4).sqe128())?;
+    for number in [63, 64] {
+        let entry = edit(opcode::Nop::new().build(), |bytes| bytes[0] = number);
+        expect_errno(rig.one(entry.clone())?, libc::EINVAL, &format!("opcode {number}"));
+        expect_errno(large.one(entry)?, libc::EINVAL, &format!("opcode {number}, on large entries"));
+    }
+    Ok(())
+}
+
 fn the_reserved_entry_flag_is_invalid(bench: &Bench) -> Outcome {
     let mut rig = bench.rig(4)?;
     let memory = rig.plain(4096);
@@ -189,5 +206,48 @@ fn attributes_of_unknown_type_are_invalid(bench: &Bench) -> Outcome {
         let entry = edit(read(&memory, 0), |bytes| bytes[56..64].copy_from_slice(&mask.to_ne_bytes()));
         expect_errno(rig.one(entry)?, libc::EINVAL, &format!("attributes {mask:#x}"));
     }
+    Ok(())
+}
+
+/// `struct io_uring_attr_pi`: flags, tag and length; address; seed; reserved.
+fn protection_information_is_for_devices_that_have_it(bench: &Bench) -> Outcome {
+    bench.since(6, 14)?;
+    let mut rig = bench.rig(4)?;
+    let memory = rig.plain(4096);
+    let end = rig.size();
+    let attribute = rig.plain(32);
+    let words = |words: [u64; 4]| words.into_iter().flat_map(u64::to_ne_bytes).collect::<Vec<u8>>();
+    let with = |entry: Entry, address: u64| {
+        edit(entry, |bytes| {
+            bytes[48..56].copy_from_slice(&address.to_ne_bytes());
+            bytes[56] = 1;
+        })
+    };
+    let mut results = |entry: Entry| -> Result<(usize, i32), crate::case::Stop> {
+        rig.push(&entry.user_data(1))?;
+        rig.push(&opcode::Nop::new().build().user_data(2))?;
+        let submitted = rig.ring.submit()?;
+        rig.ring.submit()?;
+        let done = rig.wait(2)?;
+        let own = done.iter().find(|done| done.user_data == 1).map_or(0, |done| done.res);
+        Ok((submitted, own))
+    };
+    // These have none, which shows when it is issued, before anything else does.
+    for flags in [0, 1] {
+        attribute.write(&words([8 << 32 | flags, memory.address(), 0, 0]));
+        let plain = |entry| with(entry, attribute.address());
+        for entry in [read(&memory, 0), write(&memory, 0), read(&memory, end), read(&memory.part(0, 0), 0)] {
+            assert_eq!(results(plain(entry.clone()))?, (2, -libc::EINVAL), "{entry:?}");
+        }
+    }
+    // What is wrong with the attribute itself shows while the entry is prepared.
+    for address in [0, 8, 1 << 63] {
+        assert_eq!(results(with(read(&memory, 0), address))?, (1, -libc::EFAULT), "{address:#x}");
+    }
+    attribute.write(&words([8 << 32, memory.address(), 0, 1]));
+    assert_eq!(results(with(read(&memory, 0), attribute.address()))?, (1, -libc::EINVAL), "reserved");
+    attribute.write(&words([8 << 32, 1 << 63, 0, 0]));
+    assert_eq!(results(with(read(&memory, 0), attribute.address()))?, (1, -libc::EFAULT), "where it is to go");
+    assert_eq!(rig.one(read(&memory, 0))?, 4096);
     Ok(())
 }

@@ -11,6 +11,7 @@ pub(super) const ALL: &[Case] = cases![
     fsync_completes_with_zero,
     fsync_ignores_offset_and_length,
     fsync_with_bad_arguments_is_invalid,
+    fsync_at_a_negative_offset_is_invalid,
     fsyncs_among_writes_all_complete,
 ];
 
@@ -48,6 +49,19 @@ fn fsync_with_bad_arguments_is_invalid(bench: &Bench) -> Outcome {
         let entry = edit(fsync(), |bytes| bytes[field] = 1);
         expect_errno(rig.one(entry)?, libc::EINVAL, what);
     }
+    Ok(())
+}
+
+fn fsync_at_a_negative_offset_is_invalid(bench: &Bench) -> Outcome {
+    bench.since(6, 18)?;
+    let mut rig = bench.rig(4)?;
+    let at = |offset: u64| edit(fsync(), |bytes| bytes[8..16].copy_from_slice(&offset.to_ne_bytes()));
+    for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        expect_errno(rig.one(at(offset))?, libc::EINVAL, &format!("offset {offset:#x}"));
+    }
+    // Not even the sum with a length overflows.
+    let last = edit(at(i64::MAX as u64), |bytes| bytes[24..28].copy_from_slice(&512u32.to_ne_bytes()));
+    assert_eq!(rig.one(last)?, 0);
     Ok(())
 }
 

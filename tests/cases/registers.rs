@@ -2,19 +2,22 @@
 
 use io_uring::opcode;
 
-use crate::case::{Bench, Case, Outcome, cases};
+use crate::case::{Bench, Case, Outcome, Version, cases, skip};
 use crate::support::calls::{
     REGISTER_CLOCK, REGISTER_ENABLE_RINGS, REGISTER_PERSONALITY, REGISTER_PROBE, REGISTER_QUERY, REGISTER_RESIZE_RINGS,
     UNMAPPED, UNREGISTER_PERSONALITY, USE_REGISTERED_RING, fields, long, register, register_bytes, word,
 };
+use crate::support::fields::Fields;
 use crate::support::raw::Memory;
-use crate::support::rig::Rig;
+use crate::support::rig::{Done, Rig};
 
 pub(super) const ALL: &[Case] = cases![
     register_opcodes_that_do_not_exist_are_invalid,
+    register_opcodes_of_later_kernels_are_invalid,
     a_ring_that_is_not_registered_cannot_be_used,
     a_probe_is_checked,
     a_probe_names_the_operations,
+    a_probe_tells_the_truth,
     a_query_answers_what_the_kernel_can,
     a_query_is_cut_to_its_length,
     queries_are_checked_one_by_one,
@@ -36,6 +39,21 @@ fn register_opcodes_that_do_not_exist_are_invalid(bench: &Bench) -> Outcome {
     }
     // Rings are not named where this goes.
     assert_eq!(register(&rig.ring, 31, NONE, 0), EINVAL, "SEND_MSG_RING is for no ring");
+    Ok(())
+}
+
+/// ZCRX_CTRL and BPF_FILTER.
+fn register_opcodes_of_later_kernels_are_invalid(bench: &Bench) -> Outcome {
+    if !bench.is_device() && Version::running() >= Version::new(6, 19) {
+        return skip("this kernel has the register calls of 6.19");
+    }
+    let rig = bench.rig(4)?;
+    let memory = Memory::plain(4096);
+    for opcode in [36, 37] {
+        for (address, count) in [(NONE, 0), (NONE, 1), (UNMAPPED, 1), (memory.address(), 1)] {
+            assert_eq!(register(&rig.ring, opcode, address, count), EINVAL, "opcode {opcode}, {count}");
+        }
+    }
     Ok(())
 }
 
@@ -88,6 +106,36 @@ fn a_probe_names_the_operations(bench: &Bench) -> Outcome {
         if bench.is_device() {
             assert_eq!(last, 62);
         }
+    }
+    Ok(())
+}
+
+fn a_probe_tells_the_truth(bench: &Bench) -> Outcome {
+    /// `IORING_CQE_F_NOTIF`: not the operation's result.
+    const NOTIF: u32 = 1 << 3;
+    let mut rig = bench.rig(8)?;
+    let memory = Memory::plain(4096);
+    assert_eq!(register(&rig.ring, REGISTER_PROBE, memory.address(), 256), 0);
+    let probe = memory.read();
+    let len = usize::from(probe[1]);
+    let (mut served, mut others) = (0, 0);
+    for (number, operation) in (0..).zip(probe[16..].chunks(8)).take(len) {
+        // A descriptor that is not open, and nothing else: none of them does anything, but those that are served
+        // are refused for another reason.
+        rig.push(&Fields { opcode: number, fd: -1, user_data: 1000 + u64::from(number), ..Fields::default() }.entry())?;
+        let mine = |done: &&Done| done.user_data == 1000 + u64::from(number) && done.flags & NOTIF == 0;
+        let res = loop {
+            if let Some(done) = rig.wait(1)?.iter().find(mine) {
+                break done.res;
+            }
+        };
+        let supported = operation[2] == 1;
+        assert_eq!(res != -libc::EOPNOTSUPP, supported, "operation {number}: {res}");
+        *if supported { &mut served } else { &mut others } += 1;
+    }
+    assert_eq!(served + others, len);
+    if bench.is_device() {
+        assert_eq!(served, 22);
     }
     Ok(())
 }

@@ -7,7 +7,10 @@ use io_uring::{opcode, types};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::case::{Bench, Case, Outcome, cases};
-use crate::support::calls::{ABS_TIMER, EXT_ARG, GETEVENTS, NOTHING, UNMAPPED, enter, getevents, sigmask, timespec};
+use crate::support::calls::{
+    ABS_TIMER, EXT_ARG, GETEVENTS, NOTHING, REGISTER_CLOCK, UNMAPPED, enter, fields, getevents, register_bytes,
+    sigmask, timespec,
+};
 use crate::support::raw::Memory;
 use crate::support::rig::Rig;
 use crate::support::signals::{Pending, Striker};
@@ -23,6 +26,7 @@ pub(super) const ALL: &[Case] = cases![
     a_least_wait_is_waited_for_more,
     a_least_wait_without_completions_goes_on,
     a_wait_may_end_at_a_time,
+    an_absolute_wait_is_of_the_clock_that_was_registered,
     a_signal_ends_a_wait,
     a_signal_that_is_masked_does_not_end_a_wait,
     a_pending_signal_that_the_mask_opens_ends_a_wait,
@@ -252,6 +256,29 @@ fn a_wait_may_end_at_a_time(bench: &Bench) -> Outcome {
     let argument = getevents(0, 0, 20_000, limit.address());
     assert_eq!(enter(&rig.ring, 0, 2, WAIT | ABS_TIMER, Some(&argument)), 0);
     assert!(start.elapsed() >= Duration::from_millis(20));
+    Ok(())
+}
+
+fn an_absolute_wait_is_of_the_clock_that_was_registered(bench: &Bench) -> Outcome {
+    bench.since(6, 12)?;
+    let rig = bench.rig(4)?;
+    // Both run alike on a machine that has never slept: which one was taken shows only on others.
+    for clock in [ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_MONOTONIC] {
+        let bytes: [u8; 16] = fields(&[&clock.as_raw().to_ne_bytes(), &[0; 12]]);
+        assert_eq!(register_bytes(&rig.ring, REGISTER_CLOCK, &bytes, 0), 0);
+        let now = || -> Result<_, crate::case::Stop> { Ok(Duration::from(clock_gettime(clock)?)) };
+        for span in [Duration::from_millis(30), Duration::ZERO] {
+            let end = now()? + span;
+            let limit = timespec(end.as_secs() as i64, end.subsec_nanos().into());
+            let argument = getevents(0, 0, 0, limit.address());
+            assert_eq!(enter(&rig.ring, 0, 1, WAIT | ABS_TIMER, Some(&argument)), ETIME, "{clock:?}");
+            assert!(now()? >= end, "{clock:?}");
+        }
+        // Spans are spans on either.
+        let (res, took) = wait(&rig, 1, &millis(10));
+        assert_eq!(res, ETIME);
+        assert!(took >= Duration::from_millis(10), "{took:?}");
+    }
     Ok(())
 }
 
