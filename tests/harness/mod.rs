@@ -8,6 +8,8 @@
 //! ```
 
 mod boot;
+#[cfg(test)]
+mod document;
 mod inside;
 mod machine;
 mod report;
