@@ -13,7 +13,7 @@ use dmaring_dma::DmaBuf;
 use io_uring::types;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::abi::flags::IORING_SQ_CQ_OVERFLOW;
+use crate::abi::flags::{IORING_SETUP_REGISTERED_FD_ONLY, IORING_SQ_CQ_OVERFLOW};
 use crate::abi::memory::RingMemory;
 use crate::abi::params::Params;
 use crate::abi::register::opcode::{REGISTER_RESIZE_RINGS, REGISTER_USE_REGISTERED_RING};
@@ -51,6 +51,8 @@ struct DeviceRing {
     notifier: Arc<Notifier>,
     memory: RefCell<RingMemory>,
     params: Cell<Params>,
+    /// Where it is in its thread's table of rings, if it was made for that.
+    index: Option<u32>,
     /// Stand for the namespaces where a descriptor is wanted: empty files of their sizes.
     placeholders: RefCell<Vec<File>>,
     _devices: RefCell<Vec<Device>>,
@@ -88,11 +90,20 @@ impl Body {
         // The first device's queue pair is made now: what is in its way shows here, not in a completion.
         engine.make_queue(0)?;
         engine.warm(file);
+        let index = match params.flags & IORING_SETUP_REGISTERED_FD_ONLY {
+            0 => None,
+            _ => Some(engine.take_index().map_err(|errno| Error::SetupFlags {
+                flags: params.flags,
+                errno,
+                what: "a thread has at most 16 rings with an index: drop one, or leave REGISTERED_FD_ONLY out",
+            })?),
+        };
         let inner = DeviceRing {
             engine: RefCell::new(engine),
             notifier,
             memory: RefCell::new(memory),
             params: Cell::new(params),
+            index,
             placeholders: RefCell::new(vec![placeholder]),
             _devices: RefCell::new(vec![device.clone()]),
         };
@@ -101,6 +112,13 @@ impl Body {
 
     pub(crate) fn on_kernel(kernel: KernelRing, mode: CompletionMode) -> Self {
         Self { view: UnsafeCell::new(kernel.view()), inner: Inner::Kernel(Box::new(kernel)), mode }
+    }
+
+    pub(crate) fn index(&self) -> Option<u32> {
+        match &self.inner {
+            Inner::Device(device) => device.index,
+            Inner::Kernel(_) => None,
+        }
     }
 
     #[inline]

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use io_uring::{cqueue, squeue};
 
 use crate::abi::flags::{
-    IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_MMAP, IORING_SETUP_NO_SQARRAY,
+    IORING_SETUP_ATTACH_WQ, IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_MMAP, IORING_SETUP_NO_SQARRAY,
     IORING_SETUP_REGISTERED_FD_ONLY, IORING_SETUP_SQ_AFF, IORING_SETUP_SQPOLL,
 };
 use crate::abi::params::{CqRingOffsets, Params, SqRingOffsets, check_setup_flags};
@@ -241,6 +241,7 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
     /// [`Error::NoNamespace`], [`Error::Namespace`], [`Error::NoQueue`], memory and mappings.
     pub fn open_device(&self, device: &Device, nsid: u32) -> Result<Ring<S, C>, Error> {
         let params = self.params()?;
+        self.check_device_flags(params.flags)?;
         let namespace = device.namespace(nsid)?.clone();
         let queues = QueueOptions {
             depth: params.cq_entries,
@@ -251,6 +252,19 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         };
         let options = BodyOptions { queues, mode: self.completion, strict: self.strict, fault: self.fault };
         Ring::on_device(device, namespace, params, options)
+    }
+
+    /// Set-up flags that rings on devices do not know yet.
+    fn check_device_flags(&self, flags: u32) -> Result<(), Error> {
+        let refuse = |what| Err(Error::SetupFlags { flags, errno: libc::EINVAL, what });
+        if flags & IORING_SETUP_SQPOLL != 0 {
+            // Who relies on it submits nothing, and would wait for ever.
+            return refuse("a ring on a device has no polling thread yet: leave SQPOLL out");
+        }
+        if flags & IORING_SETUP_ATTACH_WQ != 0 {
+            return refuse("a ring on a device has no workers to share: leave ATTACH_WQ out");
+        }
+        Ok(())
     }
 
     fn open_path(

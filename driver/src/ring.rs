@@ -80,6 +80,14 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
         Self { body: Body::on_kernel(kernel, mode), target, fallback, _entries: PhantomData }
     }
 
+    /// Where the ring is in the table of rings of the thread that made it, if it was made with
+    /// `IORING_SETUP_REGISTERED_FD_ONLY` (6.5): 0 to 15. Entering it needs `IORING_ENTER_REGISTERED_RING` then only
+    /// of those who enter it by that index; this library has it by its descriptor all the same.
+    #[must_use]
+    pub fn index(&self) -> Option<u32> {
+        self.body.index()
+    }
+
     /// The submission queue.
     #[inline]
     pub fn submission(&mut self) -> SubmissionQueue<'_, S> {

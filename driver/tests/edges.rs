@@ -43,6 +43,48 @@ fn wakes_within(ring: &Ring, limit: PollTimeout) -> bool {
 }
 
 #[test]
+fn rings_with_an_index_only_have_one_of_sixteen() {
+    use dmaring::abi::flags::{IORING_ENTER_REGISTERED_RING, IORING_SETUP_REGISTERED_FD_ONLY};
+    #[repr(align(4096))]
+    struct Pages([u8; 2 * 4096]);
+    // A controller has 16 queue pairs for rings, and one more is wanted.
+    let devices = [model().1, model().1];
+    let mut memory: Vec<_> = (0..17).map(|_| Box::new(Pages([0; 2 * 4096]))).collect();
+    let places: Vec<_> = memory.iter_mut().map(|pages| pages.0.as_mut_ptr()).collect();
+    let open = |at: usize| {
+        let (rings, sqes) = (places[at], places[at].wrapping_add(4096));
+        // SAFETY: the memory outlives the rings, and nothing else accesses it.
+        unsafe { Ring::builder(4).setup_flags(IORING_SETUP_REGISTERED_FD_ONLY).ring_memory(rings, sqes) }
+            .open_device(&devices[at % 2], 1)
+    };
+    let mut rings: Vec<Ring> = (0..16).map(|at| open(at).unwrap()).collect();
+    assert_eq!(rings.iter().map(Ring::index).collect::<Vec<_>>(), (0..16).map(Some).collect::<Vec<_>>());
+    let busy = open(16).unwrap_err();
+    assert!(matches!(busy, dmaring::Error::SetupFlags { errno: libc::EBUSY, .. }), "{busy}");
+    // SAFETY: no argument.
+    let entered = unsafe { rings[3].submitter().enter::<u8>(0, 0, IORING_ENTER_REGISTERED_RING, None) };
+    assert_eq!(entered.unwrap(), 0);
+    drop(rings.remove(5));
+    assert_eq!(open(16).unwrap().index(), Some(5), "the place is free again");
+    let ordinary = Ring::builder(4).open_device(&devices[1], 1).unwrap();
+    assert_eq!(ordinary.index(), None);
+    // SAFETY: no argument.
+    let entered = unsafe { ordinary.submitter().enter::<u8>(0, 0, IORING_ENTER_REGISTERED_RING, None) };
+    assert_eq!(entered.unwrap_err().raw_os_error(), Some(libc::EINVAL), "not in the table");
+}
+
+#[test]
+fn flags_that_no_device_ring_serves_yet_are_refused() {
+    use dmaring::abi::flags::{IORING_SETUP_ATTACH_WQ, IORING_SETUP_SQPOLL};
+    let (_, device) = model();
+    for flags in [IORING_SETUP_SQPOLL, IORING_SETUP_ATTACH_WQ] {
+        let refused = Ring::builder(4).setup_flags(flags).open_device(&device, 1).unwrap_err();
+        assert!(matches!(refused, dmaring::Error::SetupFlags { errno: libc::EINVAL, .. }), "{refused}");
+        assert!(refused.to_string().contains("leave"), "{refused}");
+    }
+}
+
+#[test]
 fn an_entry_of_ones_is_refused_by_the_straight_line_and_the_general_path() {
     let (_model, device) = model();
     let mut ring = Ring::builder(8).open_device(&device, 1).unwrap();

@@ -10,6 +10,7 @@ use crate::support::rig::{FILE, Rig, expect_errno, read, write};
 pub(super) const ALL: &[Case] = cases![
     a_polled_ring_does_nops,
     a_polled_ring_refuses_what_cannot_be_polled,
+    commands_of_block_devices_are_not_polled_for,
     polled_transfers_are_done_where_the_device_can,
     polled_transfers_are_checked_as_others,
     polled_batches_end_with_what_cannot_be_polled,
@@ -64,6 +65,20 @@ fn a_polled_ring_refuses_what_cannot_be_polled(bench: &Bench) -> Outcome {
     let selecting = opcode::Fsync::new(FILE).build().flags(Flags::BUFFER_SELECT);
     expect_errno(rig.one(selecting)?, libc::EOPNOTSUPP, "fsync that picks a buffer");
     assert_eq!(rig.one(opcode::Nop::new().build())?, 0);
+    Ok(())
+}
+
+fn commands_of_block_devices_are_not_polled_for(bench: &Bench) -> Outcome {
+    bench.since(6, 12)?;
+    let mut rig = polled(bench)?;
+    // A discard, and what no block device knows.
+    for command in [0x1200u64, 0, u64::from(u32::MAX)] {
+        let entry = edit(opcode::UringCmd16::new(FILE, command as u32).build(), |bytes| {
+            bytes[16..24].copy_from_slice(&0u64.to_ne_bytes());
+            bytes[48..56].copy_from_slice(&4096u64.to_ne_bytes());
+        });
+        expect_errno(rig.one(entry)?, libc::EOPNOTSUPP, "command of a block device");
+    }
     Ok(())
 }
 

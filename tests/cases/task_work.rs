@@ -6,7 +6,7 @@ use io_uring::{opcode, types};
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
 use crate::support::rig::{FILE, Rig, read, read_fixed, write};
-use crate::support::script::{Flagged, LONG, OP_FLAGS, nop, put_u32, refused, sorted};
+use crate::support::script::{Flagged, LONG, OP_FLAGS, SHORT, nop, put_u32, refused, sorted};
 
 pub(super) const ALL: &[Case] = cases![
     what_needs_nobody_is_counted_in_its_submission,
@@ -14,6 +14,7 @@ pub(super) const ALL: &[Case] = cases![
     what_workers_do_waits_on_a_ring_that_defers,
     chains_go_on_when_a_ring_that_defers_is_asked,
     what_is_removed_waits_on_a_ring_that_defers,
+    timeouts_that_are_due_wait_on_a_ring_that_defers,
     drained_entries_wait_for_what_is_not_told_yet,
     counts_that_are_reached_together_end_together,
 ];
@@ -166,5 +167,17 @@ fn counts_that_are_reached_together_end_together(bench: &Bench) -> Outcome {
     assert_eq!(rig.send(4, &[remove(0), remove(1)])?, 2);
     let done = sorted(rig.take(6)?);
     assert_eq!(done, [(0, 0), (1, 0), (2, 0), (3, 0), (4, -libc::ENOENT), (5, -libc::ENOENT)]);
+    rig.works()
+}
+
+fn timeouts_that_are_due_wait_on_a_ring_that_defers(bench: &Bench) -> Outcome {
+    let mut rig = ring(bench, DEFERRED)?;
+    let due = rig.timeout(SHORT);
+    assert_eq!(rig.send(0, &[due])?, 1);
+    std::thread::sleep(3 * SHORT);
+    assert_eq!(rig.send(1, &[nop()])?, 1);
+    let told: Vec<_> = rig.ready().iter().map(|done| (done.user_data, done.res)).collect();
+    assert_eq!(told, [(1, 0)], "nobody has asked for events");
+    assert_eq!(rig.take(1)?, [(0, -libc::ETIME)]);
     rig.works()
 }

@@ -61,10 +61,11 @@ impl Map {
         let refused = |errno| io::Error::from_raw_os_error(errno);
         let base = NonNull::new(address as *mut libc::c_void).ok_or(refused(libc::EFAULT))?;
         let len = NonZeroUsize::new(len).ok_or(refused(libc::EINVAL))?;
-        let fits = address.checked_add(len.get() as u64).is_some_and(|end| end <= crate::usermem::USER_END);
+        // As `io_create_region` and `io_pin_pages` look at it.
+        let end = address.checked_add((len.get() as u64).next_multiple_of(PAGE)).ok_or(refused(libc::EOVERFLOW))?;
         match () {
-            () if !fits => Err(refused(libc::EFAULT)),
             () if !address.is_multiple_of(PAGE) => Err(refused(libc::EINVAL)),
+            () if end > crate::usermem::USER_END => Err(refused(libc::EFAULT)),
             () => Ok(Self { base, len, borrowed: true }),
         }
     }

@@ -26,6 +26,8 @@ impl Engine {
             NVME_URING_CMD_IO_VEC => (false, true),
             NVME_URING_CMD_ADMIN => (true, false),
             NVME_URING_CMD_ADMIN_VEC => (true, true),
+            // Block devices poll for no commands (`io_uring_cmd`).
+            _ if self.rules.iopoll => return Err(libc::EOPNOTSUPP),
             _ => return self.discard(sqe, target, caller),
         };
         // `nvme_uring_cmd_checks`.

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::os::fd::RawFd;
 
+use super::Engine;
 use super::issue::is_open;
 use super::mailbox::find;
 use super::register::Argument;
@@ -67,6 +68,13 @@ pub(super) fn put(fd: RawFd, place: u32) -> Result<usize, i32> {
         rings[place] = Some(fd);
         Ok(place)
     })
+}
+
+impl Engine {
+    /// Puts the ring into the thread's table (`io_ring_add_registered_file`). Answers where.
+    pub(crate) fn take_index(&self) -> Result<u32, i32> {
+        put(self.descriptor(), u32::MAX).map(|place| place as u32)
+    }
 }
 
 /// `io_ringfd_unregister`.
