@@ -77,7 +77,8 @@ impl Ground {
         let mut rig = bench.rig(8)?;
         let memory = rig.plain(65536);
         rig.register(&[&memory])?;
-        let tables = rig.plain(4096);
+        // As long as the longest array that is tried, of what is nothing.
+        let tables = rig.plain(65536);
         tables.part(0, 16).write(&fields::<16>(&[&0u64.to_ne_bytes(), &1_000_000u64.to_ne_bytes()]));
         tables.part(16, 16).write(&fields::<16>(&[&memory.address().to_ne_bytes(), &4096u64.to_ne_bytes()]));
         tables.part(32, 16).write(&[0xff; 16]);
