@@ -46,28 +46,38 @@ impl Engine {
         if new == 0 {
             return (0, true);
         }
+        // A batch of one goes straight through here, as nearly always if there is one.
+        if new == 1
+            && self.straight
+            && let Some(queue) = hot_queue(&mut self.queues, self.hot)
+            && queue.submit_one(&self.rings, start)
+        {
+            queue.publish_batch(1);
+            self.sq_head = end;
+            self.rings.set_sq_head(end);
+            return (1, true);
+        }
+        let submitted = self.consume_batch(start, end);
+        (submitted, submitted == new)
+    }
+
+    /// A batch by the straight line, as far as it goes, and the rest. Answers how many entries were submitted.
+    #[inline(never)] // away from a batch of one
+    fn consume_batch(&mut self, start: u32, end: u32) -> u32 {
         let mut head = start;
         if self.straight
             && let Some(queue) = hot_queue(&mut self.queues, self.hot)
         {
-            // If the whole batch goes straight through, one queue has something new.
-            if new == 1 && queue.submit_one(&self.rings, head) {
-                queue.publish_batch(1);
-                head = end;
-            } else {
-                head = queue.submit_lines(&self.rings, head, end);
-                if head == end {
-                    queue.publish();
-                }
-            }
+            head = queue.submit_lines(&self.rings, head, end);
             if head == end {
+                // The whole batch went straight through: one queue has something new.
+                queue.publish();
                 self.sq_head = end;
                 self.rings.set_sq_head(end);
-                return (new, true);
+                return end.wrapping_sub(start);
             }
         }
-        let submitted = self.consume_rest(start, head, end);
-        (submitted, submitted == new)
+        self.consume_rest(start, head, end)
     }
 
     /// What the straight line has left of a batch. Answers how many entries of the batch were submitted.
