@@ -15,11 +15,10 @@ pub(super) const MOST_FILES: usize = 1 << 20;
 
 impl Engine {
     pub(crate) fn files(&mut self) -> &mut Files {
-        // The table may change: the straight line must not go by what it was.
+        // The table may change: the straight line must not go by what it was, nor chains on a queue that was hot
+        // before.
         self.hot_file = u32::MAX;
-        if let Some(queue) = self.queues.get_mut(self.hot) {
-            queue.set_line(LineTarget::NONE);
-        }
+        self.queues.iter_mut().for_each(|queue| queue.set_line(LineTarget::NONE));
         &mut self.files
     }
 

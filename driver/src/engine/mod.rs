@@ -262,10 +262,15 @@ impl Engine {
         self.choose_path();
     }
 
+    /// Whether something is left that no device has.
+    fn has_more(&self) -> bool {
+        self.operations.len() != 0 || !self.later.is_empty() || self.cq.has_returned()
+    }
+
     /// Chooses between the short ways and those that attend to everything. To be called when what there is to
     /// attend to changes.
     fn choose_path(&mut self) {
-        let kept = self.operations.len() != 0 || !self.later.is_empty();
+        let kept = self.has_more();
         self.attentive = kept || self.notifier.is_armed() || self.signal.is_registered();
         self.polls_only = !self.mode.sleeps() && !self.attentive;
         self.cq.loses_overflow(self.fault.is(Broken::Overflow));

@@ -81,6 +81,8 @@ impl Engine {
 
     /// Moves into other rings, and tells the program what they are like.
     pub(crate) fn resize(&mut self, address: u64, params: &Params, rings: RingView) -> Result<(), Error> {
+        // First: who cannot be told keeps the rings that there are.
+        self.user.write(address, &params.words()).ok_or(refused(libc::EFAULT))?;
         if !rings.take_over(&self.rings) {
             return Err(refused(libc::EOVERFLOW));
         }
@@ -89,7 +91,7 @@ impl Engine {
         self.cq.flush();
         self.choose_path();
         self.announce();
-        self.user.write(address, &params.words()).ok_or(refused(libc::EFAULT))
+        Ok(())
     }
 
     /// # Safety

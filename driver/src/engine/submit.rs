@@ -102,7 +102,7 @@ impl Engine {
     #[inline]
     pub(super) fn announce(&mut self) {
         let busy = self.is_busy();
-        self.cq.set_flags(busy || self.operations.len() != 0);
+        self.cq.set_flags(busy || self.has_more());
         if self.attentive {
             self.signal.tell(self.cq.tail(), &self.rings);
         }

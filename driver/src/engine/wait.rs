@@ -92,7 +92,7 @@ impl Engine {
             }
             busy |= queue.is_busy();
         }
-        self.attentive |= self.cq.has_returned();
+        self.notice_returned();
         (taken, busy)
     }
 
@@ -114,7 +114,7 @@ impl Engine {
             self.look();
             busy = self.is_busy();
         }
-        let more = busy || self.operations.len() != 0;
+        let more = busy || self.has_more();
         if self.attentive {
             self.signal.tell(self.cq.tail(), &self.rings);
             self.keep_ticking(busy);
@@ -383,7 +383,14 @@ impl Engine {
                 self.hot_file = u32::MAX;
             }
         }
-        self.attentive |= self.cq.has_returned();
+        self.notice_returned();
+    }
+
+    /// A chain with which a queue could not go on is attended to at the next progress, whatever comes first.
+    fn notice_returned(&mut self) {
+        if self.cq.has_returned() {
+            self.choose_path();
+        }
     }
 }
 

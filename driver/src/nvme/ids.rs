@@ -110,7 +110,8 @@ impl Tracker {
     /// As [`succeeded`](Self::succeeded), of a transfer that another one follows in its chain.
     #[inline]
     pub(super) fn succeeded_linked(&self, word: u32) -> bool {
-        self.tag == word ^ (STRAIGHT | LINKED)
+        // Of other tags that differ so, bit 18 of the word is of a status.
+        self.tag == word ^ (STRAIGHT | LINKED) && self.is_linked()
     }
 
     /// The slot is idle; `step` is [`CommandIds::generation_step`].
@@ -265,19 +266,24 @@ mod tests {
         let tracker = ids.trackers.at_mut(1);
         let succeeds = |tracker: &Tracker| {
             // Bit 16 of the word is the phase tag; 17 and above are status, more, and DNR.
-            let status = [0, 1, 2, 1 << 13, 1 << 14, 0x7fff];
+            let status = [0, 1, 2, 3, 5, 7, 1 << 13, 1 << 14, 0x7fff];
             let words = (0..=0xffff).flat_map(|cid| status.map(|status| cid | 1 << 16 | status << 17));
-            words.filter(|word| tracker.succeeded(*word)).collect::<Vec<u32>>()
+            let linked = words.clone().filter(|word| tracker.succeeded_linked(*word)).collect::<Vec<u32>>();
+            (words.filter(|word| tracker.succeeded(*word)).collect::<Vec<u32>>(), linked)
         };
-        assert!(succeeds(tracker).is_empty(), "idle");
+        let nothing = || (Vec::new(), Vec::new());
+        assert_eq!(succeeds(tracker), nothing(), "idle");
+        tracker.begin::<LINKED>(5, 9, 512);
+        assert_eq!(succeeds(tracker), (vec![], vec![5 | 1 << 16]));
+        assert_eq!((tracker.straight(), tracker.is_linked()), (Some((9, 512)), true));
         tracker.begin::<STRAIGHT>(5, 9, 512);
-        assert_eq!(succeeds(tracker), [5 | 1 << 16]);
-        assert_eq!(tracker.straight(), Some((9, 512)));
+        assert_eq!(succeeds(tracker), (vec![5 | 1 << 16], vec![]));
+        assert_eq!((tracker.straight(), tracker.is_linked()), (Some((9, 512)), false));
         ids.begun(1);
         assert_eq!(ids.give_back(5).unwrap().straight(), Some((9, 512)));
         let cid = ids.take(1, 3).unwrap();
         assert_eq!(cid, 9);
-        assert!(succeeds(ids.trackers.at(1)).is_empty(), "a request");
+        assert_eq!(succeeds(ids.trackers.at(1)), nothing(), "a request");
         assert_eq!(ids.trackers.at(1).straight(), None);
     }
 
