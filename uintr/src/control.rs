@@ -1,12 +1,12 @@
-//! The control interface of the kernel module: its device, and the calls that it takes. The module itself is built
-//! from `kmod`; a program that has no module uses the software backend.
+//! The control interface of the kernel module: its device, and the calls that it takes. The module itself comes
+//! later; its interface is fixed here first.
 
 use std::ffi::c_int;
 
 /// The device.
 pub const DEVICE: &str = "/dev/uintr";
 
-/// The version of this interface. A module answers its own to [`VERSION`]; others are not used.
+/// The version of this interface. A module answers its own to [`version`]; others are not used.
 pub const INTERFACE: c_int = 1;
 
 nix::ioctl_none! {
