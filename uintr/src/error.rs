@@ -20,4 +20,21 @@ pub enum Error {
         /// What the system says.
         reason: io::Error,
     },
+    /// A thread has one receiver.
+    #[error("this thread has a receiver already: drop it first, or make this one in a thread of its own")]
+    ThreadHasReceiver,
+    /// All real-time signals have handlers.
+    #[error("every real-time signal has a handler, or is ignored: the software backend needs one")]
+    NoSignal,
+    /// The receiver is gone.
+    #[error("the receiver is gone, or belongs to another process")]
+    Closed,
+    /// A system call failed.
+    #[error("{call}: {reason}")]
+    Os {
+        /// Which.
+        call: &'static str,
+        /// Why.
+        reason: io::Error,
+    },
 }
