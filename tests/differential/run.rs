@@ -7,7 +7,7 @@ use std::time::Duration;
 use io_uring::squeue;
 
 use super::ledger::{Ledger, Need};
-use super::names::{ENTER_GETEVENTS, of_result};
+use super::names::{ENTER_GETEVENTS, SETUP_DEFER_TASKRUN, of_result};
 use super::program::{Area, Entry, Program, Segment};
 use super::side::{Resolver, Side, device_fd};
 use crate::case::Stop;
@@ -98,6 +98,7 @@ pub(super) fn run(program: &Program, side: &mut Side, enters: bool, patience: Pa
         ledger: Ledger::default(),
         record: Record::default(),
         enters,
+        defers: program.setup.flags & SETUP_DEFER_TASKRUN != 0,
         patience,
         round: 0,
         pushed: VecDeque::new(),
@@ -138,6 +139,8 @@ struct Runner {
     record: Record,
     /// The ring takes raw calls.
     enters: bool,
+    /// It defers its task work.
+    defers: bool,
     patience: Patience,
     round: usize,
     /// Entries in the submission ring.
@@ -213,7 +216,8 @@ impl Runner {
             let ready = if overflow { 0 } else { self.rig.ring.completion().len() };
             self.record.looks.push(Look { round: self.round, segment: at, ready, overflow });
         }
-        if !enter.leave {
+        // A look at a device ring does its task work, one at a ring of the kernel's that defers it does not.
+        if !enter.leave && !self.defers {
             self.take();
         }
         Ok(())
