@@ -1,10 +1,11 @@
 //! Task work of a ring that defers it (`DEFER_TASKRUN`).
 //!
 //! In the kernel (6.18) an entry that needs neither a device nor a worker completes in the submission. All else is
-//! told by way of task work: writes that a file refuses (`io_complete_rw`; of a read `io_read` says so itself), what a worker did, timeouts that end, and what
-//! follows in a chain or behind a drain. On a ring that defers, that waits for a call that asks for events
-//! (`io_run_local_work_locked` in `io_uring_enter`), and nothing of it counts for a timeout before. A look at the
-//! completions of a [`Ring`](crate::Ring), which is what makes devices' appear, asks for them here.
+//! told by way of task work: writes that a file refuses (`io_complete_rw`; of a read `io_read` says so itself),
+//! what a worker did, timeouts that end, and what follows in a chain or behind a drain. On a ring that defers, that
+//! waits for a call that asks for events (`io_run_local_work_locked` in `io_uring_enter`), and nothing of it counts
+//! for a timeout before. A look at the completions of a [`Ring`](crate::Ring), which is what makes devices' appear,
+//! asks for them here.
 
 use super::chains::Later;
 use super::completions::Caller;

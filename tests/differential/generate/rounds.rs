@@ -1,5 +1,6 @@
 //! Rounds: units, cut into segments, and rounds of other kinds.
 
+use super::timeouts::LONG;
 use super::uses::Resource;
 use super::{
     ASYNC_CANCEL, DRAIN, ENTER_GETEVENTS, Enter, Entry, Feature, Generator, HARDLINK, LINK, NOP, Round, SKIP, Segment,
@@ -16,6 +17,7 @@ impl Generator {
             match self.dice.below(100) {
                 0..15 if self.has(Feature::Overflow) => self.round_of_nops(),
                 15..20 if self.has(Feature::Waits) => self.round_of_waits(),
+                20..26 if self.has(Feature::Timeouts) && !self.drains && !self.counting => self.round_of_counts(),
                 _ => self.round_of_units(),
             }
             let round = std::mem::take(&mut self.round);
@@ -38,6 +40,22 @@ impl Generator {
             let look = !self.drains && !self.counting;
             let enter = Enter { look, leave, ..Enter::default() };
             self.round.segments.push(Segment { entries, enter, ..Segment::default() });
+        }
+    }
+
+    /// A timeout that counts, about as many completions, and its removal, which shows whether it has ended.
+    fn round_of_counts(&mut self) {
+        let most = u64::from(self.program.setup.sq_entries).min(7) - 1;
+        let count = self.dice.within(1, most);
+        let mut timeout = self.timeout(LONG);
+        timeout.off = Word::Number(count);
+        let opcode = names::TIMEOUT_REMOVE;
+        let removal =
+            Entry { opcode, addr: Word::Number(timeout.user_data), user_data: self.name(), ..Entry::default() };
+        let nops = self.dice.pick(&[count - 1, count, count, count + 1]);
+        let nops = (0..nops).map(|_| self.plain_nop()).collect();
+        for entries in [vec![timeout], nops, vec![removal]] {
+            self.round.segments.push(Segment { entries, ..Segment::default() });
         }
     }
 

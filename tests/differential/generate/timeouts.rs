@@ -4,7 +4,7 @@ use super::uses::Resource;
 use super::{Entry, Feature, Generator, HARDLINK, LINK, Unit, Word, names};
 
 /// Far more than a program takes.
-const LONG: Word = Word::Time(3600, 0);
+pub(super) const LONG: Word = Word::Time(3600, 0);
 pub(super) const ZERO: Word = Word::Time(0, 0);
 /// User data of nothing.
 const NOBODY: u64 = 1 << 40;
