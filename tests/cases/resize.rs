@@ -3,12 +3,16 @@
 use io_uring::opcode;
 
 use crate::case::{Bench, Case, Outcome, Stop, cases};
-use crate::support::calls::{REGISTER_RESIZE_RINGS, register_bytes};
+use crate::support::calls::{REGISTER_RESIZE_RINGS, register, register_bytes};
 use crate::support::pattern;
 use crate::support::rig::{Rig, read};
 
-pub(super) const ALL: &[Case] =
-    cases![a_resized_ring_goes_on, entries_and_completions_move_along, a_backlog_follows_into_a_larger_ring];
+pub(super) const ALL: &[Case] = cases![
+    a_resized_ring_goes_on,
+    a_resize_that_cannot_be_told_of_changes_nothing,
+    entries_and_completions_move_along,
+    a_backlog_follows_into_a_larger_ring,
+];
 
 /// SINGLE_ISSUER and DEFER_TASKRUN, without which there is no resizing.
 const DEFERRED: u32 = 1 << 12 | 1 << 13;
@@ -43,6 +47,26 @@ fn a_resized_ring_goes_on(bench: &Bench) -> Outcome {
         assert_eq!(rig.all(&reads)?, [4096; 16]);
         pattern::check(3, 0, &memory.read());
     }
+    Ok(())
+}
+
+fn a_resize_that_cannot_be_told_of_changes_nothing(bench: &Bench) -> Outcome {
+    bench.since(6, 13)?;
+    // 16 and 32 entries, in memory that nobody can write to.
+    static PARAMS: [u32; 30] = {
+        let mut words = [0; 30];
+        (words[0], words[1], words[2]) = (16, 32, CQSIZE);
+        words
+    };
+    let mut rig = bench.open(bench.builder(4).setup_flags(DEFERRED))?;
+    let answer = register(&rig.ring, REGISTER_RESIZE_RINGS, (&raw const PARAMS) as u64, 1);
+    assert_eq!(answer, -libc::EFAULT);
+    assert_eq!(rig.ring.submission().capacity(), 4);
+    for i in 0..20 {
+        assert_eq!(rig.one(nop(i))?, 0);
+    }
+    resize(&rig, 8, 8)?;
+    assert_eq!(rig.one(nop(0))?, 0);
     Ok(())
 }
 
