@@ -13,6 +13,7 @@ pub(super) const ALL: &[Case] = cases![
     discarding_spares_what_is_around_it,
     discards_out_of_bounds_or_unaligned_are_invalid,
     commands_that_a_block_device_does_not_know_are_invalid,
+    a_discard_names_no_registered_buffer,
     discards_take_their_turn,
 ];
 
@@ -86,7 +87,6 @@ fn commands_that_a_block_device_does_not_know_are_invalid(bench: &Bench) -> Outc
     for bad in [
         Fields { ioprio: 1 << 13, ..good },
         Fields { len: 1, ..good },
-        Fields { op_flags: 1, ..good },
         Fields { op_flags: 4, ..good },
         Fields { file_index: 1, ..good },
         // The upper half of the word that names the command.
@@ -95,6 +95,14 @@ fn commands_that_a_block_device_does_not_know_are_invalid(bench: &Bench) -> Outc
         expect_errno(rig.one(bad.entry())?, libc::EINVAL, &format!("{bad:?}"));
     }
     rig.expect(4, 0, 8192)
+}
+
+/// Before 6.15 the buffer was looked up first.
+fn a_discard_names_no_registered_buffer(bench: &Bench) -> Outcome {
+    bench.since(6, 15)?;
+    let mut rig = bench.rig(4)?;
+    expect_errno(rig.one(Fields { op_flags: 1, ..discard(0, 512) }.entry())?, libc::EINVAL, "FIXED");
+    Ok(())
 }
 
 fn discards_take_their_turn(bench: &Bench) -> Outcome {
