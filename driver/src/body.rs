@@ -63,8 +63,6 @@ struct DeviceRing {
 pub(crate) struct BodyOptions {
     pub(crate) queues: QueueOptions,
     pub(crate) mode: CompletionMode,
-    /// Memory that the program names is looked at through the kernel.
-    pub(crate) strict: bool,
     pub(crate) fault: Fault,
 }
 
@@ -78,9 +76,9 @@ impl Body {
         let memory = RingMemory::new(&params).map_err(|reason| Error::Os { call: "mapping the rings", reason })?;
         let view = memory.view();
         let notifier = Arc::new(Notifier::new()?);
-        let BodyOptions { queues, mode, strict, fault } = options;
+        let BodyOptions { queues, mode, fault } = options;
         // SAFETY: entries reach the ring through `push` only, whose callers make the promise.
-        let user = unsafe { UserMemory::promised(strict) };
+        let user = unsafe { UserMemory::promised(queues.strict) };
         let mut engine = Engine::new(view, params.flags, queues, mode, user, Arc::clone(&notifier))?;
         engine.break_it(fault);
         let size_bytes = namespace.size_bytes();

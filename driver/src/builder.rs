@@ -7,10 +7,10 @@ use std::marker::PhantomData;
 use io_uring::{cqueue, squeue};
 
 use crate::abi::flags::{
-    IORING_SETUP_ATTACH_WQ, IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_MMAP, IORING_SETUP_NO_SQARRAY,
+    IORING_SETUP_CQSIZE, IORING_SETUP_IOPOLL, IORING_SETUP_NO_MMAP, IORING_SETUP_NO_SQARRAY,
     IORING_SETUP_REGISTERED_FD_ONLY, IORING_SETUP_SQ_AFF, IORING_SETUP_SQPOLL,
 };
-use crate::abi::params::{CqRingOffsets, Params, SqRingOffsets, check_setup_flags};
+use crate::abi::params::{CqRingOffsets, Params, SqRingOffsets, UNSERVED_SETUP_FLAGS, check_setup_flags};
 use crate::body::BodyOptions;
 use crate::device::{Device, DeviceName};
 use crate::engine::{CompletionMode, Fault};
@@ -241,30 +241,17 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
     /// [`Error::NoNamespace`], [`Error::Namespace`], [`Error::NoQueue`], memory and mappings.
     pub fn open_device(&self, device: &Device, nsid: u32) -> Result<Ring<S, C>, Error> {
         let params = self.params()?;
-        self.check_device_flags(params.flags)?;
+        check_device_flags(params.flags)?;
         let namespace = device.namespace(nsid)?.clone();
         let queues = QueueOptions {
             depth: params.cq_entries,
             interrupts: self.completion.sleeps(),
             bounce_bytes: self.bounce_bytes,
             admin_commands: self.admin_commands,
-            checks_memory: self.strict,
+            strict: self.strict,
         };
-        let options = BodyOptions { queues, mode: self.completion, strict: self.strict, fault: self.fault };
+        let options = BodyOptions { queues, mode: self.completion, fault: self.fault };
         Ring::on_device(device, namespace, params, options)
-    }
-
-    /// Set-up flags that rings on devices do not know yet.
-    fn check_device_flags(&self, flags: u32) -> Result<(), Error> {
-        let refuse = |what| Err(Error::SetupFlags { flags, errno: libc::EINVAL, what });
-        if flags & IORING_SETUP_SQPOLL != 0 {
-            // Who relies on it submits nothing, and would wait for ever.
-            return refuse("a ring on a device has no polling thread yet: leave SQPOLL out");
-        }
-        if flags & IORING_SETUP_ATTACH_WQ != 0 {
-            return refuse("a ring on a device has no workers to share: leave ATTACH_WQ out");
-        }
-        Ok(())
     }
 
     fn open_path(
@@ -324,6 +311,20 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> RingBuilder<S, C> {
         }
         Ok(params)
     }
+}
+
+/// Refuses the set-up flags that rings on devices do not know yet
+/// ([`UNSERVED_SETUP_FLAGS`](crate::abi::params::UNSERVED_SETUP_FLAGS)).
+fn check_device_flags(flags: u32) -> Result<(), Error> {
+    let what = match flags & UNSERVED_SETUP_FLAGS {
+        0 => return Ok(()),
+        // Who relies on it submits nothing, and would wait for ever.
+        unserved if unserved & IORING_SETUP_SQPOLL != 0 => {
+            "a ring on a device has no polling thread yet: leave SQPOLL out"
+        }
+        _ => "a ring on a device has no workers to share: leave ATTACH_WQ out",
+    };
+    Err(Error::SetupFlags { flags, errno: libc::EINVAL, what })
 }
 
 // Derived, it would ask for entries that can be cloned.

@@ -14,8 +14,7 @@ use crate::sync::{AtomicBool, Ordering};
 /// An engine without a device.
 #[expect(unsafe_code)] // promises for entries that name no memory
 fn engine(rings: RingView) -> Box<Engine> {
-    let options =
-        QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0, admin_commands: false, checks_memory: false };
+    let options = QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0, admin_commands: false, strict: false };
     // SAFETY: NOPs name no memory.
     let user = unsafe { UserMemory::promised(false) };
     let notifier = Arc::new(Notifier::new().unwrap());

@@ -4,9 +4,8 @@ use zerocopy::IntoBytes;
 
 use super::Engine;
 use super::register::Argument;
-use crate::abi::flags::IORING_SETUP_CQE_MIXED;
 use crate::abi::op::{IORING_OP_LAST, Opcode, SQE_VALID_FLAGS};
-use crate::abi::params::FEATURES;
+use crate::abi::params::{FEATURES, SETUP_FLAGS, UNSERVED_SETUP_FLAGS};
 use crate::abi::register::{IO_URING_OP_SUPPORTED, Probe, ProbeOp, QueryHdr, QueryOpcode, opcode};
 
 /// Most operations that a probe asks for.
@@ -16,8 +15,8 @@ const MOST_QUERIES: usize = 1000;
 
 /// `IORING_ENTER_FLAGS` of kernel 6.18 but `SQ_WAKEUP` and `SQ_WAIT`, which are for polling threads.
 const ENTER_FLAGS: u64 = 0xff & !0b110;
-/// Set-up flags that rings on devices have: all of kernel 6.18 but `SQPOLL`, `SQ_AFF` and `ATTACH_WQ`.
-const SETUP_FLAGS: u64 = (((IORING_SETUP_CQE_MIXED as u64) << 1) - 1) & !0b10_0110;
+/// Set-up flags that rings on devices have.
+const DEVICE_SETUP_FLAGS: u64 = (SETUP_FLAGS & !UNSERVED_SETUP_FLAGS) as u64;
 
 impl Engine {
     /// `io_probe`: which operations this ring really serves.
@@ -70,7 +69,7 @@ impl Engine {
             nr_request_opcodes: IORING_OP_LAST.into(),
             nr_register_opcodes: opcode::REGISTER_LAST,
             feature_flags: FEATURES.into(),
-            ring_setup_flags: SETUP_FLAGS,
+            ring_setup_flags: DEVICE_SETUP_FLAGS,
             enter_flags: ENTER_FLAGS,
             sqe_flags: SQE_VALID_FLAGS.into(),
             nr_query_opcodes: 1,

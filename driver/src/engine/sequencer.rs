@@ -63,9 +63,9 @@ impl Engine {
         }
     }
 
-    /// Goes on with a chain that the straight line has begun. Answers whether there was one.
+    /// Goes on with chains that the straight line has begun.
     #[cold]
-    fn take_over(&mut self) -> bool {
+    fn take_over(&mut self) {
         let mut ends = None;
         while let Some(sqe) = self.cq.next_returned() {
             // The straight line has nothing else.
@@ -79,7 +79,6 @@ impl Engine {
             }
             ends = linked.then_some(index);
         }
-        !self.later.is_empty()
     }
 
     fn release(&mut self) {
@@ -93,8 +92,8 @@ impl Engine {
         // Once: a timeout that is pending again at once must not keep us here.
         self.look_at_clocks(true);
         loop {
-            if self.cq.has_returned() && self.take_over() {
-                continue;
+            if self.cq.has_returned() {
+                self.take_over();
             }
             if let Some(end) = self.cq.next_end() {
                 self.ended(end.operation, end.res, end.extra);

@@ -24,8 +24,7 @@ fn ring(opcodes: &[u8]) -> (RingMemory, Engine) {
             .write(i as u32, &Sqe { opcode: *opcode, user_data: i as u64, ..Sqe::default() }.into());
     }
     view.set_sq_tail(opcodes.len() as u32);
-    let options =
-        QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0, admin_commands: false, checks_memory: false };
+    let options = QueueOptions { depth: 8, interrupts: false, bounce_bytes: 0, admin_commands: false, strict: false };
     // SAFETY: the entries of these tests name no memory.
     let user = unsafe { UserMemory::promised(false) };
     let engine = Engine::new(view, 0, options, CompletionMode::Poll, user, Arc::new(Notifier::new().unwrap()));
@@ -101,13 +100,8 @@ fn straight(model: &Model, mode: CompletionMode) -> (RingMemory, Engine, Sqe) {
     let device = Device::on(Arc::new(model.clone())).unwrap();
     let flags = crate::abi::flags::IORING_SETUP_NO_SQARRAY;
     let memory = RingMemory::new(&Params::layout(4, 0, flags).unwrap()).unwrap();
-    let options = QueueOptions {
-        depth: 8,
-        interrupts: mode.sleeps(),
-        bounce_bytes: 0,
-        admin_commands: false,
-        checks_memory: false,
-    };
+    let options =
+        QueueOptions { depth: 8, interrupts: mode.sleeps(), bounce_bytes: 0, admin_commands: false, strict: false };
     // SAFETY: the entries of these tests name memory of the ring's pool only.
     let user = unsafe { UserMemory::promised(false) };
     let mut engine = Engine::new(memory.view(), 0, options, mode, user, Arc::new(Notifier::new().unwrap())).unwrap();

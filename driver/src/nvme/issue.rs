@@ -297,9 +297,7 @@ impl IoQueue {
         }
         if let Some((user_data, res)) = tracker.straight() {
             sink.post(user_data, if error == 0 { res } else { error }, 0);
-            if tracker.is_linked() {
-                self.follow(completion.cid.into(), error == 0, sink);
-            }
+            self.follow(tracker, completion.cid, error == 0, sink);
             return true;
         }
         let index = tracker.user_data as u32;
@@ -360,9 +358,7 @@ impl IoQueue {
             if let Some((user_data, _)) = tracker.straight() {
                 self.ids.give_back(cid);
                 sink.post(user_data, -errno, 0);
-                if tracker.is_linked() {
-                    self.follow(cid.into(), false, sink);
-                }
+                self.follow(tracker, cid, false, sink);
                 continue;
             }
             let index = tracker.user_data as u32;

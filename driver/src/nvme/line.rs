@@ -77,12 +77,6 @@ impl LineTarget {
         }
     }
 
-    /// Whether the first word of an entry is of one that is served, but for bits of `mask`.
-    #[inline]
-    pub(super) fn serves(&self, word: u64, mask: u64) -> bool {
-        (word ^ self.read_word) & !mask <= self.writes
-    }
-
     /// In what the first word of an entry differs from one that is served; reads and writes are alike. All of
     /// it if the entry would write and nothing may.
     #[inline]

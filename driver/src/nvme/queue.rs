@@ -39,8 +39,8 @@ pub(crate) struct QueueOptions {
     pub(crate) bounce_bytes: usize,
     /// Whether the program may send admin commands.
     pub(crate) admin_commands: bool,
-    /// Whether memory that an entry names by address is looked at before each use.
-    pub(crate) checks_memory: bool,
+    /// Whether memory that an entry names by address is looked at before each use, through the kernel.
+    pub(crate) strict: bool,
 }
 
 /// Counters of a queue pair, since it was made.
@@ -68,16 +68,20 @@ impl Reach {
         Self { start, end: start + mapping.len() as u64, delta: mapping.delta() }
     }
 
-    /// The one around `address`, of those that do not overlap and are in order.
-    fn around(reaches: &[Self], address: u64) -> Option<Self> {
+    /// The last one that begins at `address` or before it, of those that do not overlap and are in order.
+    fn before(reaches: &[Self], address: u64) -> Option<Self> {
         let before = reaches.partition_point(|r| r.start <= address);
-        reaches.get(before.checked_sub(1)?).copied().filter(|reach| address < reach.end)
+        reaches.get(before.checked_sub(1)?).copied()
     }
 
-    /// The delta of a range that lies inside one of `reaches`, which do not overlap and are in order.
+    /// The one around `address`.
+    fn around(reaches: &[Self], address: u64) -> Option<Self> {
+        Self::before(reaches, address).filter(|reach| address < reach.end)
+    }
+
+    /// The delta of a range that lies inside one of `reaches`.
     fn find(reaches: &[Self], address: u64, len: u64) -> Option<u64> {
-        let before = reaches.partition_point(|r| r.start <= address);
-        let reach = reaches.get(before.checked_sub(1)?)?;
+        let reach = Self::before(reaches, address)?;
         (address.checked_add(len)? <= reach.end).then_some(reach.delta)
     }
 }
@@ -95,7 +99,7 @@ pub(crate) struct IoQueue {
     /// Where the last entry without a registered buffer had its memory.
     plain: PlainMemory,
     /// The program may have unmapped memory that it has registered.
-    checks_memory: bool,
+    strict: bool,
     pub(super) requests: Requests,
     /// Requests with commands still to issue, in order.
     pub(super) waiting: VecDeque<u32>,
@@ -143,7 +147,7 @@ impl IoQueue {
             fixed: FixedBuffers::new(Vec::new()),
             links: Links::new(entries),
             plain: PlainMemory::default(),
-            checks_memory: options.checks_memory,
+            strict: options.strict,
             requests: Requests::with_capacity(entries as usize),
             waiting: VecDeque::with_capacity(entries as usize),
             flights: vec![Flight::NONE; entries as usize],
@@ -288,7 +292,7 @@ impl IoQueue {
     pub(super) fn reached(&mut self, address: u64) -> PlainMemory {
         if !self.plain.has(address) {
             let find = |reaches: &[Reach]| Reach::around(reaches, address);
-            let fixed: &[Reach] = if self.checks_memory { &[] } else { &self.fixed_reach };
+            let fixed: &[Reach] = if self.strict { &[] } else { &self.fixed_reach };
             let reach = find(&self.pool_reach).or_else(|| find(fixed));
             self.plain = reach.map(|r| PlainMemory::new(r.start, r.end - r.start, r.delta)).unwrap_or_default();
         }

@@ -10,7 +10,7 @@
 
 #![expect(unsafe_code)] // walks runs, which it has made of the same length
 
-use super::super::ids::{LINKED, STRAIGHT, Table};
+use super::super::ids::{LINKED, STRAIGHT, Table, Tracker};
 use super::super::queue::{IoQueue, Sink};
 use super::super::rings::SlotRun;
 use super::{LINK_BIT, LineTarget, Words, make};
@@ -39,7 +39,7 @@ impl Member {
     fn of(entry: SqeSlot, line: &LineTarget, mask: u64) -> Option<Self> {
         let first = entry.word::<0>();
         let (len, buffer) = (entry.word::<3>(), entry.word::<5>());
-        if !line.serves(first, mask) || len >> 32 | buffer >> 16 | entry.word::<7>() != 0 {
+        if line.differs(first) & !mask != 0 || len >> 32 | buffer >> 16 | entry.word::<7>() != 0 {
             return None;
         }
         let words = [first, entry.word::<1>(), entry.word::<2>(), len, entry.word::<4>(), buffer];
@@ -251,9 +251,13 @@ impl IoQueue {
         followed
     }
 
-    /// What stood before the members behind `slot` has ended: the next one begins, or all fail.
-    pub(in crate::nvme) fn follow(&mut self, slot: u32, succeeded: bool, sink: &mut Sink) {
-        let member = *self.links.next.at(slot);
+    /// A transfer of the straight line has ended, which was in flight under `cid`: the next member of its chain
+    /// begins, or all fail, if it has any.
+    pub(in crate::nvme) fn follow(&mut self, ended: Tracker, cid: u16, succeeded: bool, sink: &mut Sink) {
+        if !ended.is_linked() {
+            return;
+        }
+        let member = *self.links.next.at(cid.into());
         if !succeeded {
             self.links.end(member, |member| sink.post(member.user_data(), -libc::ECANCELED, 0));
             return;

@@ -41,7 +41,7 @@ impl Bench {
             interrupts: false,
             bounce_bytes: 0,
             admin_commands: false,
-            checks_memory: false,
+            strict: false,
         };
         let queue = IoQueue::new(Arc::clone(device.owner()), options).unwrap();
         assert_eq!((queue.grant.sq.entries(), queue.grant.cq.entries()), (ENTRIES, ENTRIES));
