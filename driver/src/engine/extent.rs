@@ -39,11 +39,10 @@ pub(crate) fn verify_area(offset: u64, len: u64) -> Result<u64, i32> {
     if offset.cast_signed() < 0 || end.cast_signed() < 0 { Err(libc::EINVAL) } else { Ok(offset) }
 }
 
-/// Cuts a transfer of `len` bytes at `offset` to the device, as `rw_verify_area`, `blkdev_read_iter` and
-/// `blkdev_write_iter` do, and checks its alignment.
+/// Cuts a transfer of `len` bytes at `offset`, which [`verify_area`] has answered, to the device, as
+/// `blkdev_read_iter` and `blkdev_write_iter` do, and checks its alignment.
 pub(crate) fn clip(namespace: &Namespace, write: bool, offset: u64, len: u64) -> Result<Extent, i32> {
     let len = len.min(MAX_RW_COUNT);
-    let offset = verify_area(offset, len)?;
     if write && namespace.read_only {
         return Err(libc::EPERM);
     }
@@ -70,6 +69,10 @@ mod tests {
 
     const NS: Namespace =
         Namespace { nsid: 1, block_shift: 9, blocks: 16, read_only: false, zeroes_by_deallocating: true };
+
+    fn clip(namespace: &Namespace, write: bool, offset: u64, len: u64) -> Result<Extent, i32> {
+        super::clip(namespace, write, verify_area(offset, len)?, len)
+    }
 
     #[test]
     fn rw_flags_are_the_kernels() {

@@ -157,8 +157,8 @@ impl Engine {
         let Target { namespace, owner, .. } = self.files.target(target);
         let total = self.segments.iter().fold(0u64, |sum, s| sum.saturating_add(s.len)).min(MAX_RW_COUNT);
         self.expected = total;
-        verify_area(sqe.off, total)?;
-        let (offset, len) = match clip(namespace, write, sqe.off, total) {
+        let offset = verify_area(sqe.off, total)?;
+        let (offset, len) = match clip(namespace, write, offset, total) {
             Ok(Extent::Done(res)) => return Ok(Outcome::Done(res)),
             Ok(Extent::Move { offset, len }) => (offset, len),
             Err(errno) => return Ok(Outcome::Refused(errno)),

@@ -31,6 +31,7 @@ mod query;
 mod ranges;
 mod region;
 mod register;
+mod resize;
 mod restrictions;
 mod ring_index;
 mod sequencer;

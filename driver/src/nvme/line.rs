@@ -5,7 +5,14 @@
 //! first word of such an entry is one of two constants; every other condition is checked here as well,
 //! and the first entry that fails one is left to the general path, which gives the kernel's answer.
 //! `READ` and `WRITE` differ in one constant and in where their memory is looked up ([`Memory`]): they go
-//! this way if the device reaches it in place. Chains of registered transfers have a file of their own.
+//! this way if the device reaches it in place.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | which entries go this way, and in what runs |
+//! | `make` | one entry becomes a command |
+//! | `chain` | chains of registered transfers |
+//! | `reap` | completions become CQEs |
 //!
 //! Kept apart from the general path on purpose: sharing a loop with it costs registers. Nothing here
 //! allocates, locks or calls through a pointer. Both ways work on *runs*: stretches of all the rings and
@@ -14,27 +21,29 @@
 #![expect(unsafe_code)] // walks runs, which it has made of the same length
 
 mod chain;
+mod make;
+mod reap;
 
-use super::fixed::{FixedBuffer, FixedBuffers};
-use super::ids::{LINKED, STRAIGHT, Tracker};
+use super::ids::STRAIGHT;
 use super::namespace::Namespace;
 use super::prp::PAGE_BYTES;
-use super::queue::{IoQueue, Sink};
+use super::queue::IoQueue;
 use super::rings::SlotRun;
 use crate::abi::entry::Sqe;
 use crate::abi::rings::RingView;
-use crate::abi::slots::{SqeRun, SqeSlot};
-use crate::mark::{FOUND, mark};
+use crate::abi::slots::SqeRun;
 use crate::spec::command::nvm;
-use crate::usermem::UserMemory;
 
 pub(super) use chain::Links;
+pub(super) use make::PlainMemory;
+use make::{Memory, Words, make, make_run};
+pub(crate) use reap::Look;
 
 /// Longest transfer of the straight line: two pages, which need no list.
 const MOST_BYTES: u64 = 2 * PAGE_BYTES;
 
 /// `IOSQE_IO_LINK` in the first word of an entry.
-pub(super) const LINK_BIT: u64 = (crate::abi::op::IOSQE_IO_LINK as u64) << 8;
+const LINK_BIT: u64 = (crate::abi::op::IOSQE_IO_LINK as u64) << 8;
 
 /// The file that the straight line serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,76 +100,6 @@ impl LineTarget {
     }
 }
 
-/// What a look for the completion of the only command in flight has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    Nothing,
-    /// It has succeeded, and nothing is in flight any more.
-    Taken,
-    /// It has succeeded, and the next one of its chain is in flight.
-    Followed,
-    /// It is one for [`IoQueue::reap`].
-    Other,
-}
-
-/// Where entries have their memory.
-pub(super) trait Memory: Copy {
-    /// What differs in the first word from `READ_FIXED` or `WRITE_FIXED`.
-    const DIFFERS: u64;
-
-    /// The memory that an entry with this sixth word may name, or a piece of length 0.
-    fn buffer(self, word: u64) -> FixedBuffer;
-}
-
-impl Memory for &FixedBuffers {
-    const DIFFERS: u64 = 0;
-
-    #[inline(always)] // into `make`
-    fn buffer(self, word: u64) -> FixedBuffer {
-        *self.find(word)
-    }
-}
-
-/// Memory that is not registered, for `READ` and `WRITE`: the piece that the device reaches in place in which
-/// the last such entry had its memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PlainMemory(FixedBuffer);
-
-impl PlainMemory {
-    /// A piece that the device reaches in place.
-    pub(super) fn new(base: u64, len: u64, delta: u64) -> Self {
-        Self(FixedBuffer { base, len, delta })
-    }
-
-    /// Whether `address` is in it.
-    #[inline]
-    pub(super) fn has(&self, address: u64) -> bool {
-        address.wrapping_sub(self.0.base) < self.0.len
-    }
-}
-
-impl Memory for PlainMemory {
-    /// `READ` is 22 and `READ_FIXED` 4, `WRITE` 23 and `WRITE_FIXED` 5.
-    const DIFFERS: u64 = 22 ^ 4;
-
-    #[inline(always)] // into `make`
-    fn buffer(self, word: u64) -> FixedBuffer {
-        if word == 0 { self.0 } else { FixedBuffer::default() }
-    }
-}
-
-/// An entry, word by word: in ring memory, or a copy.
-pub(super) trait Words: Copy {
-    fn word<const N: usize>(self) -> u64;
-}
-
-impl Words for SqeSlot {
-    #[inline(always)] // into `make`
-    fn word<const N: usize>(self) -> u64 {
-        SqeSlot::word::<N>(self)
-    }
-}
-
 impl IoQueue {
     /// Makes a command of the entry at `head`, unless it is not plain or too much is in flight. As
     /// [`submit_line`](Self::submit_line) of one entry; without a loop there is nothing to keep in
@@ -175,7 +114,7 @@ impl IoQueue {
 
     /// As [`submit_one`](Self::submit_one) of an entry anywhere, and with the kind of its tag.
     #[inline(always)] // as `submit_one`
-    pub(super) fn submit_entry<E: Words, const TAG: u32>(&mut self, entry: E) -> bool {
+    fn submit_entry<E: Words, const TAG: u32>(&mut self, entry: E) -> bool {
         let slots = self.grant.sq.run(1);
         let tracker = self.ids.trackers.at_mut(self.grant.sq.tail());
         // SAFETY: a run of one slot.
@@ -269,185 +208,6 @@ impl IoQueue {
             }
         }
     }
-
-    /// Whether one command is in flight, and nothing else.
-    #[inline]
-    pub(crate) fn is_at_one(&self) -> bool {
-        self.ids.in_flight() == 1 && !self.is_waiting()
-    }
-
-    /// Takes the completion of the only command in flight if it has come and is plain. As
-    /// [`reap`](Self::reap), with nothing done twice.
-    #[inline(always)] // as `submit_one`
-    pub(crate) fn reap_one(&mut self, sink: &mut Sink) -> Look {
-        let run = self.grant.cq.run(1);
-        // SAFETY: a run of one entry.
-        let Some(word) = (unsafe { run.word(0) }) else { return Look::Nothing };
-        let step = self.ids.generation_step();
-        let tracker = self.ids.trackers.at_mut(word);
-        let Some(room) = sink.slot() else { return Look::Other };
-        if !tracker.succeeded(word) {
-            return if self.follow_one(sink) { Look::Followed } else { Look::Other };
-        }
-        // SAFETY: room for one.
-        unsafe { room.write(0, tracker.user_data, tracker.res) };
-        tracker.end(step);
-        self.ids.ended(1);
-        self.grant.cq.advance(1);
-        sink.commit(1);
-        self.give_back_entries();
-        Look::Taken
-    }
-
-    /// Takes every completion that the device has written, posts what is finished to `sink`, and gives
-    /// the entries back with one doorbell. Answers how many there were of commands in flight: a device that
-    /// sends nothing but stale ones has not moved. It does not keep us here either: of those, no more are
-    /// taken at once than the ring holds.
-    #[inline(never)]
-    pub(crate) fn reap(&mut self, sink: &mut Sink, user: &UserMemory) -> u32 {
-        let (mut taken, mut stale) = (0, 0);
-        let before = self.grant.sq.tail();
-        loop {
-            let (done, more) = self.reap_run(sink);
-            taken += done;
-            if !more {
-                break;
-            }
-            if done == 0 {
-                let followed = if self.next_is_linked() { self.follow_run(sink) } else { 0 };
-                if followed != 0 {
-                    taken += followed;
-                    continue;
-                }
-                let Some(completion) = self.grant.cq.pop() else { break };
-                if self.finish(completion, sink, user) {
-                    taken += 1;
-                } else {
-                    stale += 1;
-                    if stale == self.grant.cq.entries() {
-                        break;
-                    }
-                }
-            }
-        }
-        if taken + stale != 0 {
-            mark::<FOUND>();
-            self.give_back_entries();
-            // Members of chains have begun.
-            if self.grant.sq.tail() != before {
-                self.publish();
-            }
-        }
-        taken
-    }
-
-    #[inline]
-    fn give_back_entries(&mut self) {
-        self.grant.cq.publish();
-        self.stats.cq_doorbells += 1;
-    }
-
-    /// Takes the completions of successful transfers of the straight line that stand next, as far as both
-    /// rings go without a wrap. Answers how many, and whether there may be more.
-    #[inline]
-    fn reap_run(&mut self, sink: &mut Sink) -> (u32, bool) {
-        let room = sink.run();
-        let run = self.grant.cq.run(room.len());
-        let step = self.ids.generation_step();
-        let mut done = 0;
-        let more = loop {
-            if done == run.len() {
-                break true;
-            }
-            // SAFETY: below the length; the ring is `self.grant`'s.
-            let Some(word) = (unsafe { run.word(done) }) else { break false };
-            let tracker = self.ids.trackers.at_mut(word);
-            if !tracker.succeeded(word) {
-                break true;
-            }
-            // SAFETY: the run is no longer than the room.
-            unsafe { room.write(done, tracker.user_data, tracker.res) };
-            tracker.end(step);
-            done += 1;
-        };
-        let done = done as u32;
-        if done != 0 {
-            self.ids.ended(done);
-            self.grant.cq.advance(done);
-            sink.commit(done);
-        }
-        (done, more)
-    }
-}
-
-/// Makes commands of the first entries of a run, each in its slot and with its tracker. Answers how many.
-///
-/// # Safety
-/// There are no more trackers than slots, and no more slots than entries.
-#[inline(always)] // into its two callers, which keep what they load in registers
-unsafe fn make_run<M: Memory>(
-    line: LineTarget,
-    memory: M,
-    trackers: &mut [Tracker],
-    sqes: SqeRun,
-    slots: SlotRun,
-) -> u32 {
-    let mut made = 0;
-    for tracker in trackers {
-        // SAFETY: the caller's promise.
-        if !unsafe { make::<_, _, STRAIGHT>(&line, memory, tracker, sqes.at(made), slots, made) } {
-            break;
-        }
-        made += 1;
-    }
-    made as u32
-}
-
-/// Makes a command of an entry in slot `index`, unless the entry is not plain or the tracker is not idle. One
-/// that is to be [`LINKED`] says so.
-///
-/// # Safety
-/// `index` is below the length of the run, and the ring has not been dropped.
-#[inline(always)] // once in a loop, once without: the compiler must see both
-unsafe fn make<E: Words, M: Memory, const TAG: u32>(
-    line: &LineTarget,
-    memory: M,
-    tracker: &mut Tracker,
-    sqe: E,
-    slots: SlotRun,
-    index: usize,
-) -> bool {
-    // Checked in the order that keeps the fewest values alive; all of it must hold, in any order.
-    let link = if TAG == LINKED { LINK_BIT } else { 0 };
-    let kind = sqe.word::<0>() ^ line.read_word ^ link ^ M::DIFFERS;
-    let offset = sqe.word::<1>();
-    // Flags stand above the length: with any set, it is longer than two pages.
-    let len = sqe.word::<3>();
-    if kind > line.writes || (offset | len) & line.block_mask != 0 || offset > line.size.wrapping_sub(len) {
-        return false;
-    }
-    let address = sqe.word::<2>();
-    // Personality and file index stand above the buffer index: with any set, it finds none.
-    let FixedBuffer { base, len: buffer_len, delta } = memory.buffer(sqe.word::<5>());
-    let into = address.wrapping_sub(base);
-    let last = len.wrapping_sub(1);
-    // A length that is neither 0 nor more than a buffer can have (1 GiB).
-    if into >= buffer_len || last >= buffer_len.wrapping_sub(into) {
-        return false;
-    }
-    let iova = address.wrapping_add(delta);
-    let last_from_page = (iova & (PAGE_BYTES - 1)) + last;
-    let cid = tracker.next_cid();
-    if last_from_page >= MOST_BYTES || address & 3 | sqe.word::<7>() != 0 || cid > u16::MAX.into() {
-        return false;
-    }
-    let second_page = if last_from_page >= PAGE_BYTES { (iova | (PAGE_BYTES - 1)).wrapping_add(1) } else { 0 };
-    tracker.begin::<TAG>(cid, sqe.word::<4>(), len as u32);
-    let head = (line.read_head - kind) | u64::from(cid) << 16;
-    let (first_block, blocks) = (offset >> line.block_shift, last >> line.block_shift);
-    // SAFETY: the caller's promise.
-    unsafe { slots.write_transfer(index, head, [iova, second_page], first_block, blocks) };
-    true
 }
 
 #[cfg(test)]

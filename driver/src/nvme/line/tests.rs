@@ -15,11 +15,14 @@ use crate::abi::flags::{IORING_SETUP_CQSIZE, IORING_SETUP_NO_SQARRAY};
 use crate::abi::memory::RingMemory;
 use crate::abi::params::Params;
 use crate::device::Device;
-use crate::engine::extent::{Extent, check_rw_flags, clip};
+use crate::engine::extent::{Extent, check_rw_flags, clip, verify_area};
 use crate::engine::prepare::{Memory, Prepared, Rules, check_flags, prepare};
 use crate::model::{Model, ModelConfig, ModelNamespace, Storage};
 use crate::nvme::QueueOptions;
+use crate::nvme::fixed::{FixedBuffer, FixedBuffers};
+use crate::nvme::queue::Sink;
 use crate::spec::command::Command;
+use crate::usermem::UserMemory;
 
 /// A queue pair of 16 entries whose doorbells are never rung, and the rings of a program.
 struct Bench {
@@ -117,7 +120,8 @@ fn expected(sqe: &Sqe, namespace: &Namespace, cid: u16) -> Option<Command> {
     if address < base || address + len > end || len == 0 || address % 4 != 0 {
         return None;
     }
-    let (offset, bytes) = match clip(namespace, write, sqe.off, sqe.len.into()) {
+    let asked = u64::from(sqe.len);
+    let (offset, bytes) = match verify_area(sqe.off, asked).and_then(|offset| clip(namespace, write, offset, asked)) {
         Ok(Extent::Move { offset, len }) => (offset, len),
         _ => return None,
     };
